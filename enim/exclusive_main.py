@@ -1,0 +1,115 @@
+"""EDGE: the exclusive-device plugin. It runs its IPAM plugin, moves and configures NICs; ``process`` does the rest.
+
+Rules: the IPAM plugin is the first regular file of its name in CNI_PATH. It gets the caller's environment with another
+CNI_COMMAND, the same stdin, and the caller's stderr. Nothing of it is left behind: its end is waited for.
+
+Source: cni ``pkg/invoke`` (find.go, raw_exec.go); contract A1, A3, A8.
+"""
+
+import _stat
+import errno
+import posix
+import time
+
+from enim import config, effects, errors, exclusive, process, rtnetlink
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ABOUT = "exclusive-device: a CNI plugin that gives a pod a whole network interface, which its IPAM plugin chooses"
+
+STDOUT_BYTES_MAX = 16 * 1024 * 1024
+STARTS_MAX = 6  # of a plugin that is being written (ETXTBSY), as libcni's
+START_PAUSE_S = 1.0
+
+_SIGPIPE, _SIGXFSZ = 13, 25  # what Python ignores, a child must not inherit
+
+
+def main() -> None:
+    """Run as the runtime asks, by environment and stdin; end the process."""
+    commands = {"ADD": exclusive.add, "DEL": exclusive.delete}
+    process.end(process.run(ABOUT, commands, HANDLERS, versions=config.WITH_INTERFACES))
+
+
+def delegate(effect: effects.Delegate) -> tuple[int, bytes]:
+    """Run the IPAM plugin to its end: ``(exit code, stdout)``; the code is negative for a signal.
+
+    Raises:
+        CniError: 106, it was not started.
+        OSError: it was, but its stdout could not be read.
+    """
+    path = _find(effect.plugin, posix.environ.get(b"CNI_PATH", b""))
+    environment = {**posix.environ, b"CNI_COMMAND": effect.command.encode()}
+    reading, writing = posix.pipe()
+    try:
+        try:
+            child = _start(path, environment, effect.stdin, writing)
+        except OSError as error:
+            text = f"the IPAM plugin {effect.plugin} cannot be started"
+            details = f"{path.decode('utf-8', 'replace')}: {error.strerror}"
+            raise errors.CniError(errors.DELEGATE_FAILURE, text, details) from None
+        finally:
+            posix.close(writing)
+        stdout = b"".join(_parts(reading))
+    finally:
+        posix.close(reading)  # if it goes on writing, it gets EPIPE
+    return posix.waitstatus_to_exitcode(posix.waitpid(child, 0)[1]), stdout
+
+
+def _find(plugin: str, search: bytes) -> bytes:
+    name = plugin.encode("utf-8", "surrogateescape")
+    for directory in search.split(b":"):
+        path = directory + b"/" + name
+        try:
+            if directory and _stat.S_ISREG(posix.stat(path).st_mode):
+                return path
+        except OSError:
+            pass  # the next directory may have it
+    details = f"CNI_PATH is {search.decode('utf-8', 'replace')}"[:256]
+    raise errors.CniError(errors.DELEGATE_FAILURE, f"there is no IPAM plugin {plugin} in CNI_PATH", details)
+
+
+def _start(path: bytes, environment: dict[bytes, bytes], stdin: bytes, stdout: int) -> int:
+    """Start the plugin; its process id. Its stdin is a file in memory: with a pipe, each could wait for the other."""
+    memory = posix.memfd_create("stdin")
+    try:
+        rest = stdin
+        while rest:
+            rest = rest[posix.write(memory, rest) :]
+        posix.lseek(memory, 0, 0)
+        streams = ((posix.POSIX_SPAWN_DUP2, memory, 0), (posix.POSIX_SPAWN_DUP2, stdout, 1))
+        for _attempt in range(STARTS_MAX - 1):
+            try:
+                return _spawn(path, environment, streams)
+            except OSError as error:
+                if error.errno != errno.ETXTBSY:
+                    raise
+            time.sleep(START_PAUSE_S)
+        return _spawn(path, environment, streams)
+    finally:
+        posix.close(memory)
+
+
+def _spawn(path: bytes, environment: dict[bytes, bytes], streams: tuple[tuple[int, int, int], ...]) -> int:
+    ignored = (_SIGPIPE, _SIGXFSZ)
+    return posix.posix_spawn(path, [path], environment, file_actions=streams, setsigdef=ignored)
+
+
+def _parts(descriptor: int) -> "Iterator[bytes]":
+    length = 0
+    while length < STDOUT_BYTES_MAX and (part := posix.read(descriptor, 65536)):
+        length += len(part)
+        yield part
+
+
+HANDLERS: "process.Handlers" = {
+    **process.HANDLERS,
+    effects.MoveIn: rtnetlink.move_in,
+    effects.Configure: rtnetlink.configure,
+    effects.MoveOut: rtnetlink.move_out,
+    effects.Delegate: delegate,
+}
+
+if __name__ == "__main__":
+    main()

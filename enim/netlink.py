@@ -1,0 +1,335 @@
+"""EDGE: entering network namespaces, and the few rtnetlink messages that the plugins need, as bytes.
+
+Owns every netlink socket of the plugins, and ``setns``. ``rtnetlink`` says what is done with them.
+
+Rules:
+    - A netlink socket stays in the namespace in which it was opened. So the process enters a namespace only to open one
+      (or to write a sysctl) and comes back at once, also after a failure. The plugins are single-threaded.
+    - rtnetlink carries a request out inside ``send`` and has answered when that returns: no receive here waits.
+    - Every failure is a ``KernelError``, with the kernel's own explanation (NETLINK_EXT_ACK) where it gives one.
+
+Source: netlink(7), rtnetlink(7), setns(2); linux/netlink.h, rtnetlink.h, if_link.h, if_addr.h.
+"""
+
+import _socket
+import errno
+import posix
+import sys
+
+from enim import effects, errors
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import TypeVar
+
+    Answer = TypeVar("Answer")
+
+OWN_NETNS = "/proc/thread-self/ns/net"
+CLONE_NEWNET = 0x40000000
+IFA_F_DADFAILED, IFA_F_TENTATIVE = 0x08, 0x40
+
+_NAME_BYTES_MAX = 15
+_RECEIVE_BYTES = 65536  # the kernel makes no part of a dump larger than 32 KiB
+_DUMPS_MAX = 10  # of a list that changes while it is read
+
+_SOL_NETLINK, _NETLINK_CAP_ACK, _NETLINK_EXT_ACK = 270, 10, 11
+_NLMSG_ERROR, _NLMSG_DONE = 2, 3
+_NLM_F_REQUEST, _NLM_F_ACK, _NLM_F_DUMP_INTR, _NLM_F_DUMP = 0x1, 0x4, 0x10, 0x300
+_NLM_F_EXCL, _NLM_F_CREATE, _NLM_F_ACK_TLVS = 0x200, 0x400, 0x200
+_NLMSGERR_ATTR_MSG = 1
+_RTM_GETLINK, _RTM_SETLINK, _RTM_NEWADDR, _RTM_GETADDR, _RTM_NEWROUTE, _RTM_DELLINKPROP = 18, 19, 20, 22, 24, 109
+_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_IFALIAS, _IFLA_NET_NS_FD, _IFLA_EXT_MASK = 1, 3, 20, 28, 29
+_IFLA_PROP_LIST, _IFLA_ALT_IFNAME, _NLA_F_NESTED, _NLA_TYPE_MASK = 52, 53, 0x8000, 0x3FFF
+_RTEXT_FILTER_SKIP_STATS = 8
+_IFF_UP = 1
+_IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST, _IFA_FLAGS = 1, 2, 4, 8
+_RTA_DST, _RTA_OIF, _RTA_GATEWAY = 1, 4, 5
+_RT_TABLE_MAIN, _RTPROT_BOOT, _RT_SCOPE_UNIVERSE, _RT_SCOPE_LINK, _RTN_UNICAST = 254, 3, 0, 253, 1
+_FAMILIES = {4: _socket.AF_INET, 6: _socket.AF_INET6}
+
+
+class Link(effects.Link):
+    """A link with what moving it needs besides: ``altnames`` (tuple of str) and ``up`` (bool)."""
+
+    __slots__ = ("altnames", "up")
+
+    def __init__(self, message: bytes) -> None:
+        attributes = dict(_attributes(message[16:]))
+        super().__init__(
+            _number(message[4:8]),
+            _text(attributes.get(_IFLA_IFNAME, b"")),
+            attributes.get(_IFLA_ADDRESS, b"").hex(":"),
+            _text(attributes.get(_IFLA_IFALIAS, b"")),
+        )
+        properties = _attributes(attributes.get(_IFLA_PROP_LIST, b""))
+        self.altnames = tuple(_text(value) for kind, value in properties if kind == _IFLA_ALT_IFNAME)
+        self.up = bool(_number(message[8:12]) & _IFF_UP)
+
+
+class Channel:
+    """A netlink socket in a network namespace ("": the process's own); ``descriptor`` refers to that namespace.
+
+    Use it in a ``with`` statement. Every method raises KernelError. Addresses are ``(family, number, prefix length)``.
+    """
+
+    __slots__ = ("_sequence", "_socket", "descriptor")
+
+    def __init__(self, netns: str = "") -> None:
+        self._sequence = 0
+        self.descriptor = _open_netns(netns or OWN_NETNS)
+        try:
+            self._socket = inside(self.descriptor, _open_socket) if netns else _open_socket()
+        except BaseException:
+            posix.close(self.descriptor)
+            raise
+
+    def __enter__(self) -> "Channel":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+        posix.close(self.descriptor)
+
+    def links(self, ifindex: int = 0, name: str = "") -> list[Link]:
+        """The link with that index, else the one with that name or altname, else all, by rising index."""
+        if len(_encoded(name)) > _NAME_BYTES_MAX:
+            return []
+        body = _link(ifindex, _attribute(_IFLA_EXT_MASK, _u32(_RTEXT_FILTER_SKIP_STATS)))
+        if not ifindex and not name:
+            return [Link(message) for message in self._dump("list the links", _RTM_GETLINK, body)]
+        if not ifindex:
+            body += _attribute(_IFLA_IFNAME, _c_string(name))
+        try:
+            return [Link(message) for message in self._call(f"look up {name or ifindex}", _RTM_GETLINK, 0, body)]
+        except errors.KernelError as error:
+            if error.errno == errno.ENODEV:
+                return []
+            raise
+
+    def link(self, ifindex: int = 0, name: str = "") -> Link | None:
+        """The link with that index, or with that name: here an altname does not count."""
+        for link in self.links(ifindex, name):
+            if not name or link.name == name:
+                return link
+        return None
+
+    def is_taken(self, name: str) -> bool:
+        """Does a link have that name or altname?"""
+        return bool(self.links(name=name))
+
+    def rename(self, operation: str, ifindex: int, name: str, alias: str, target: "Channel | None" = None) -> None:
+        """Rename a link and set its alias, in one request; with a ``target``, after moving it there."""
+        body = _link(ifindex, _attribute(_IFLA_IFNAME, _c_string(name)), _attribute(_IFLA_IFALIAS, _encoded(alias)))
+        if target is not None:
+            body += _attribute(_IFLA_NET_NS_FD, _u32(target.descriptor))
+        self._call(operation, _RTM_SETLINK, 0, body)
+
+    def set_up(self, operation: str, ifindex: int) -> None:
+        """Set a link up."""
+        self._call(operation, _RTM_SETLINK, 0, _link(ifindex, flags=_IFF_UP))
+
+    def drop_altname(self, ifindex: int, altname: str) -> None:
+        """Take an altname from a link."""
+        names = _attribute(_IFLA_ALT_IFNAME, _c_string(altname))
+        body = _link(ifindex, _attribute(_IFLA_PROP_LIST | _NLA_F_NESTED, names))
+        self._call(f"drop the altname {altname}", _RTM_DELLINKPROP, 0, body)
+
+    def add_address(self, operation: str, ifindex: int, address: tuple[int, int, int]) -> None:
+        """Add an address; an IPv4 one with the broadcast address of its subnet, as ConfigureIface does."""
+        family, number, length = address
+        packed = _packed(family, number)
+        body = bytes((_FAMILIES[family], length, 0, _RT_SCOPE_UNIVERSE)) + _u32(ifindex)
+        body += _attribute(_IFA_LOCAL, packed) + _attribute(_IFA_ADDRESS, packed)
+        if family == 4 and length < 31:
+            body += _attribute(_IFA_BROADCAST, _packed(4, number | (1 << (32 - length)) - 1))
+        self._call(operation, _RTM_NEWADDR, _NLM_F_CREATE | _NLM_F_EXCL, body)
+
+    def address_flags(self, ifindex: int) -> dict[int, int]:
+        """The IPv6 addresses of a link: number → IFA_F_* flags."""
+        found = {}
+        for message in self._dump("list the addresses", _RTM_GETADDR, bytes((_socket.AF_INET6, 0, 0, 0)) + _u32(0)):
+            if _number(message[4:8]) == ifindex:
+                attributes = dict(_attributes(message[8:]))
+                packed = attributes.get(_IFA_LOCAL) or attributes[_IFA_ADDRESS]
+                found[int.from_bytes(packed, "big")] = _number(attributes.get(_IFA_FLAGS, message[2:3]))
+        return found
+
+    def add_route(self, operation: str, ifindex: int, network: tuple[int, int, int], gateway: int | None) -> None:
+        """Add a route to the main table; without a gateway (a number of the same family), an on-link one."""
+        family, number, length = network
+        scope = _RT_SCOPE_LINK if gateway is None else _RT_SCOPE_UNIVERSE
+        body = bytes((_FAMILIES[family], length, 0, 0, _RT_TABLE_MAIN, _RTPROT_BOOT, scope, _RTN_UNICAST)) + _u32(0)
+        body += _attribute(_RTA_DST, _packed(family, number)) + _attribute(_RTA_OIF, _u32(ifindex))
+        if gateway is not None:
+            body += _attribute(_RTA_GATEWAY, _packed(family, gateway))
+        self._call(operation, _RTM_NEWROUTE, _NLM_F_CREATE, body)
+
+    def _dump(self, operation: str, kind: int, body: bytes) -> list[bytes]:
+        for _attempt in range(_DUMPS_MAX):
+            try:
+                return self._call(operation, kind, _NLM_F_DUMP, body)
+            except errors.KernelError as error:
+                if error.errno != errno.EINTR:
+                    raise
+        raise errors.KernelError(operation, errno.EINTR, f"the list changed during each of {_DUMPS_MAX} readings")
+
+    def _call(self, operation: str, kind: int, flags: int, body: bytes) -> list[bytes]:
+        """Send one request; return the messages of the answer, without their headers."""
+        self._sequence += 1
+        flags |= _NLM_F_REQUEST if flags == _NLM_F_DUMP else _NLM_F_REQUEST | _NLM_F_ACK
+        header = _u32(16 + len(body)) + _u16(kind) + _u16(flags) + _u32(self._sequence) + _u32(0)
+        answers: list[bytes] = []
+        changed = 0
+        try:
+            self._socket.send(header + body)
+            while True:
+                for answer, answer_flags, message in _messages(self._socket.recv(_RECEIVE_BYTES), self._sequence):
+                    changed |= answer_flags & _NLM_F_DUMP_INTR
+                    if answer in (_NLMSG_ERROR, _NLMSG_DONE):
+                        _check(operation, answer_flags | changed, message)
+                        return answers
+                    answers.append(message)
+        except OSError as error:
+            raise translate(operation, error) from error
+
+
+def inside(descriptor: int, action: "Callable[[], Answer]") -> "Answer":
+    """Do ``action`` in the network namespace that ``descriptor`` refers to, and come back."""
+    home = _open_netns(OWN_NETNS)
+    try:
+        setns = _find_setns()
+        setns(descriptor, CLONE_NEWNET)
+        try:
+            return action()
+        finally:
+            setns(home, CLONE_NEWNET)
+    except OSError as error:
+        raise translate("enter a network namespace", error) from error
+    finally:
+        posix.close(home)
+
+
+def translate(operation: str, error: OSError) -> errors.KernelError:
+    """The KernelError that an OSError is."""
+    return errors.KernelError(operation, error.errno or 0, error.strerror or str(error))
+
+
+def _open_netns(path: str) -> int:
+    try:
+        return posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK)  # a FIFO must not hold us up
+    except (OSError, ValueError) as error:
+        failure = error if isinstance(error, OSError) else OSError(errno.EINVAL, str(error))
+        raise translate(f"open the network namespace {path}", failure) from error
+
+
+def _open_socket() -> _socket.socket:
+    opened = _socket.socket(_socket.AF_NETLINK, _socket.SOCK_RAW | _socket.SOCK_CLOEXEC, _socket.NETLINK_ROUTE)
+    for option in (_NETLINK_CAP_ACK, _NETLINK_EXT_ACK):
+        opened.setsockopt(_SOL_NETLINK, option, 1)
+    return opened
+
+
+if sys.version_info >= (3, 12):
+
+    def _find_setns() -> "Callable[[int, int], object]":
+        return posix.setns
+
+else:
+
+    def _find_setns() -> "Callable[[int, int], object]":
+        """``setns``, by way of ``_ctypes``: loading all of ctypes takes 3 ms."""
+        import _ctypes  # noqa: PLC0415 -- only when a namespace is entered
+
+        class Number(_ctypes._SimpleCData):  # type: ignore[type-arg]  # noqa: SLF001 -- as ctypes makes c_int
+            _type_ = "i"
+
+        class Function(_ctypes.CFuncPtr):
+            _flags_ = _ctypes.FUNCFLAG_CDECL | _ctypes.FUNCFLAG_USE_ERRNO
+            _restype_ = Number
+
+        library = _ctypes.dlopen(None, 0)  # type: ignore[arg-type]  # None stands for what is loaded already
+        call = Function(_ctypes.dlsym(library, "setns"))
+
+        def setns(descriptor: int, kind: int) -> None:
+            if call(descriptor, kind) != 0:
+                number = _ctypes.get_errno()
+                raise OSError(number, posix.strerror(number))
+
+        return setns
+
+
+def _messages(data: bytes, sequence: int) -> "Iterator[tuple[int, int, bytes]]":
+    """The messages of one datagram that answer request ``sequence``: type, flags, what follows the header."""
+    start = 0
+    while start + 16 <= len(data):
+        length = _number(data[start : start + 4])
+        if length < 16 or start + length > len(data):
+            raise OSError(errno.EBADMSG, "a netlink message was cut off")
+        if _number(data[start + 8 : start + 12]) == sequence:
+            kind, flags = _number(data[start + 4 : start + 6]), _number(data[start + 6 : start + 8])
+            yield kind, flags, data[start + 16 : start + length]
+        start += _aligned(length)
+
+
+def _check(operation: str, flags: int, message: bytes) -> None:
+    """Raise what the last message of an answer says; its first four bytes are 0 or a negative errno."""
+    number = -int.from_bytes(message[:4], sys.byteorder, signed=True)
+    if number == 0 and flags & _NLM_F_DUMP_INTR:
+        number = errno.EINTR
+    if number:
+        text = posix.strerror(number)
+        explanation = dict(_attributes(message[20:])).get(_NLMSGERR_ATTR_MSG) if flags & _NLM_F_ACK_TLVS else None
+        raise errors.KernelError(operation, number, f"{text}: {_text(explanation)}" if explanation else text)
+
+
+def _link(ifindex: int, *attributes: bytes, flags: int = 0) -> bytes:
+    """A struct ifinfomsg, with ``flags`` to be set, and attributes."""
+    return bytes(4) + _u32(ifindex) + _u32(flags) * 2 + b"".join(attributes)
+
+
+def _attribute(kind: int, value: bytes) -> bytes:
+    length = 4 + len(value)
+    return _u16(length) + _u16(kind) + value + bytes(_aligned(length) - length)
+
+
+def _attributes(data: bytes) -> "Iterator[tuple[int, bytes]]":
+    start = 0
+    while start + 4 <= len(data):
+        length = _number(data[start : start + 2])
+        if length < 4:
+            return
+        yield _number(data[start + 2 : start + 4]) & _NLA_TYPE_MASK, data[start + 4 : start + length]
+        start += _aligned(length)
+
+
+def _aligned(length: int) -> int:
+    return (length + 3) & ~3
+
+
+def _number(data: bytes) -> int:
+    return int.from_bytes(data, sys.byteorder)
+
+
+def _u16(number: int) -> bytes:
+    return number.to_bytes(2, sys.byteorder)
+
+
+def _u32(number: int) -> bytes:
+    return number.to_bytes(4, sys.byteorder)
+
+
+def _packed(family: int, number: int) -> bytes:
+    return number.to_bytes(4 if family == 4 else 16, "big")
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
+
+
+def _c_string(text: str) -> bytes:
+    return _encoded(text) + b"\0"
+
+
+def _text(data: bytes) -> str:
+    return data.rstrip(b"\0").decode("utf-8", "surrogateescape")

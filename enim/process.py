@@ -1,0 +1,177 @@
+"""EDGE: what both plugins share of a process: environment, stdin, stdout, stderr, the loop that drives a flow.
+
+An entry point is this, and nothing more:
+
+    HANDLERS = process.HANDLERS | {effects.MoveIn: rtnetlink.move_in, ...}    # effect class → function of the effect
+
+    def main() -> None:
+        commands = {"ADD": exclusive.add, "DEL": exclusive.delete}            # each: Config → flow
+        process.end(process.run("exclusive-device: …", commands, HANDLERS, versions=config.WITH_INTERFACES))
+
+``run`` reads and checks the Config (``config.read``), runs the flow, prints a ``CniError`` (any exception becomes one)
+and returns the exit code; it also answers VERSION and the call without a command. ``process.HANDLERS`` carries out Now,
+Sleep, Request, OwnNetns, NetnsAlive, FindLink, Print and Log. ``drive(flow, handlers)`` is the loop alone.
+
+Rules: stdout is written here only, and whole; no traceback is printed. ``rtnetlink`` is imported when it is needed.
+"""
+
+import posix
+import time
+
+from enim import config, effects, errors, result, transport
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Mapping
+    from typing import Any, NoReturn, TypeAlias
+
+    Handlers: TypeAlias = Mapping[type[effects.Effect], Callable[[Any], Any]]
+    Commands: TypeAlias = Mapping[str, Callable[[config.Config], Generator[effects.Effect, Any, Any]]]
+
+STDIN_BYTES_MAX = 16 * 1024 * 1024  # far beyond any configuration
+
+
+def run(about: str, commands: "Commands", handlers: "Handlers", *, versions: tuple[str, ...] = config.VERSIONS) -> int:
+    """Do what the environment asks for; the exit code of the process.
+
+    Args:
+        about: printed to stderr if there is no CNI_COMMAND.
+        commands: CNI_COMMAND → the function that makes its flow.
+        handlers: who carries out the effects of these flows.
+        versions: the CNI versions that the plugin accepts.
+    """
+    environment = _environment()
+    command = environment.get("CNI_COMMAND", "")
+    if not command:
+        _write(2, f"{about}\nCNI protocol versions supported: {', '.join(versions)}\n".encode())
+        return 0
+    stdin = b""
+    try:
+        if command == "VERSION":
+            stdin = _read_stdin()
+            _write(1, result.versions(config.asked_version(stdin), versions))
+            return 0
+        config.check_environment(environment)
+        stdin = _read_stdin()
+        checked = config.read(environment, stdin, versions=versions, commands=tuple(commands))
+        drive(commands[command](checked), handlers)
+    except errors.CniError as error:
+        return _fail(error, command, stdin, versions)
+    except Exception as error:  # noqa: BLE001 -- the last line of defence: a crash is reported in CNI's words too
+        return _fail(_unexpected(error), command, stdin, versions)
+    return 0
+
+
+def drive(flow: "Generator[effects.Effect, Any, Any]", handlers: "Handlers") -> "Any":
+    """Carry out the effects of ``flow`` until it ends: outcomes are sent in, failures thrown in; what it returns.
+
+    Raises:
+        whatever the flow lets pass.
+    """
+    try:
+        effect = next(flow)
+        while True:
+            try:
+                outcome = handlers[type(effect)](effect)
+            except Exception as failure:  # noqa: BLE001 -- the flow decides what a failure means
+                effect = flow.throw(failure)
+            else:
+                effect = flow.send(outcome)
+    except StopIteration as stop:
+        return stop.value
+
+
+def end(code: int) -> "NoReturn":
+    """End the process at once: everything is written, and Python's own good-bye takes a millisecond."""
+    posix._exit(code)  # noqa: SLF001 -- its public name
+
+
+def _fail(error: errors.CniError, command: str, stdin: bytes, versions: tuple[str, ...]) -> int:
+    try:
+        _write(1, result.error(error, config.error_version(stdin, versions), command))
+    except OSError:
+        pass  # nobody reads: the exit code is all that is left to say
+    return 1
+
+
+def _unexpected(error: Exception) -> errors.CniError:
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    where = "" if place is None else f"in {place.tb_frame.f_code.co_name}, line {place.tb_lineno}"
+    return errors.CniError(errors.INTERNAL, f"unexpected {type(error).__name__}: {error}"[:256], where)
+
+
+def _environment() -> dict[str, str]:
+    return {
+        name.decode("utf-8", "surrogateescape"): value.decode("utf-8", "surrogateescape")
+        for name, value in posix.environ.items()
+    }
+
+
+def _read_stdin() -> bytes:
+    parts = []
+    length = 0
+    try:
+        while part := posix.read(0, 65536):
+            parts.append(part)
+            length += len(part)
+            if length > STDIN_BYTES_MAX:
+                raise errors.CniError(errors.IO_FAILURE, "stdin is longer than 16 MiB")
+    except OSError as error:
+        raise errors.CniError(errors.IO_FAILURE, "stdin cannot be read", error.strerror or "") from None
+    return b"".join(parts)
+
+
+def _write(descriptor: int, data: bytes) -> None:
+    while data:
+        data = data[posix.write(descriptor, data) :]
+
+
+def _now(_: effects.Now) -> int:
+    return time.monotonic_ns() // 1_000_000
+
+
+def _sleep(effect: effects.Sleep) -> None:
+    time.sleep(effect.ms / 1000)
+
+
+def _own_netns(effect: effects.OwnNetns) -> bool:
+    from enim import rtnetlink  # noqa: PLC0415 -- see the module's docstring
+
+    return rtnetlink.is_own_netns(effect.path)
+
+
+def _netns_alive(effect: effects.NetnsAlive) -> bool:
+    from enim import rtnetlink  # noqa: PLC0415 -- see the module's docstring
+
+    return rtnetlink.netns_alive(effect.path)
+
+
+def _find_link(effect: effects.FindLink) -> "effects.Link | None":
+    from enim import rtnetlink  # noqa: PLC0415 -- see the module's docstring
+
+    return rtnetlink.find_link(effect)
+
+
+def _print(effect: effects.Print) -> None:
+    _write(1, effect.data)
+
+
+def _log(effect: effects.Log) -> None:
+    try:
+        _write(2, effect.text.encode("utf-8", "replace") + b"\n")
+    except OSError:
+        pass  # whoever closed stderr does not want to know
+
+
+HANDLERS: "Handlers" = {
+    effects.Now: _now,
+    effects.Sleep: _sleep,
+    effects.Request: transport.round_trip,
+    effects.OwnNetns: _own_netns,
+    effects.NetnsAlive: _netns_alive,
+    effects.FindLink: _find_link,
+    effects.Print: _print,
+    effects.Log: _log,
+}

@@ -1,0 +1,64 @@
+"""EDGE: one round trip on the agent's unix socket, with a deadline.
+
+Rules: before the connection stands, a failure is ``Unreachable`` and nothing was sent; after it, a failure is
+``Interrupted``, because the agent may have read the request whatever we saw.
+
+Source: unix(7): on a socket that does not wait, connect answers EAGAIN when the backlog is full.
+"""
+
+import time
+from _socket import AF_UNIX, SOCK_STREAM
+from _socket import socket as new_socket
+
+from enim import effects, errors, wire
+
+READ_BYTES = 65536
+
+
+def round_trip(effect: effects.Request) -> wire.Reply:
+    """Send the request, read the whole answer.
+
+    Raises:
+        Unreachable: no connection.
+        Interrupted: no whole answer within ``timeout_ms``, or one that is not HTTP.
+    """
+    deadline = time.monotonic() + effect.timeout_ms / 1000
+    data = wire.encode_request(effect.request)
+    connection = new_socket(AF_UNIX, SOCK_STREAM)
+    try:
+        connection.settimeout(effect.timeout_ms / 1000)
+        try:
+            connection.connect(effect.socket)
+        except OSError as error:
+            raise errors.Unreachable(error.errno or 0, error.strerror or str(error)) from None
+        except ValueError as error:  # a path with a NUL, or one that no file system can have
+            raise errors.Unreachable(0, str(error)) from None
+        try:
+            return _exchange(connection, data, deadline)
+        except OSError as error:
+            raise errors.Interrupted(error.strerror or str(error)) from None
+        except wire.WireError as error:
+            raise errors.Interrupted(error.text) from None
+    finally:
+        connection.close()
+
+
+def _exchange(connection: new_socket, data: bytes, deadline: float) -> wire.Reply:
+    try:
+        connection.sendall(data)
+    except BrokenPipeError:
+        pass  # the agent may have answered before it hung up
+    received = b""
+    while True:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise errors.Interrupted("the deadline has passed")
+        connection.settimeout(left)
+        try:
+            part = connection.recv(READ_BYTES)
+        except TimeoutError:
+            raise errors.Interrupted("the deadline has passed") from None
+        received += part
+        reply = wire.decode_reply(received, closed=not part)
+        if reply is not None:
+            return reply
