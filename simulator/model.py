@@ -1,0 +1,142 @@
+"""Frozen values that every layer of the testbed speaks of: ENIs, attachments, links, and what a plugin process did."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NewType
+
+EniId = NewType("EniId", str)
+
+
+@dataclass(frozen=True, slots=True)
+class Subnet:
+    """A subnet of the pretended VPC, both families. CIDRs such as ``10.64.0.0/24``, gateways without a prefix."""
+
+    cidr4: str
+    gateway4: str
+    cidr6: str
+    gateway6: str
+
+
+@dataclass(frozen=True, slots=True)
+class Eni:
+    """A cloud network interface as the cloud describes it.
+
+    Args:
+        id: ``eni-1``, ``eni-2`` …
+        mac: lower case; the only thing that identifies the NIC wherever it is.
+        name: its name at home, in the initial netns.
+        mtu: its MTU at home.
+        ipv4: its address, without a prefix.
+        ipv6: its address, without a prefix.
+        subnet: where both lie.
+    """
+
+    id: EniId
+    mac: str
+    name: str
+    mtu: int
+    ipv4: str
+    ipv6: str
+    subnet: Subnet
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Attachment:
+    """The identity of what ADD creates and DEL ends. ``network`` and ``ifname`` are "" if the client sent none."""
+
+    network: str
+    container_id: str
+    ifname: str
+
+    def __str__(self) -> str:
+        return f"{self.network or '-'}/{self.container_id}/{self.ifname or '-'}"
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A link as the kernel shows it.
+
+    Args:
+        netns: "" for the initial netns of the node, else the path by which the namespace is known.
+        addresses: CIDR texts in the kernel's order, without IPv6 link-local ones.
+        altnames: sorted.
+        alias: "" for none.
+    """
+
+    ifindex: int
+    name: str
+    mac: str
+    mtu: int
+    alias: str = ""
+    altnames: tuple[str, ...] = ()
+    addresses: tuple[str, ...] = ()
+    up: bool = False
+    netns: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EniRecord:
+    """What the agent says of one ENI (its control socket's ``GET /state``).
+
+    Args:
+        state: a state of ``agent.pool``.
+        attachment: whose it is, or None.
+        owner: ``namespace/name``, or "".
+        netns: the netns path of the attachment, or "".
+        reason: why it is in this state, for people.
+    """
+
+    eni: Eni
+    state: str
+    attachment: Attachment | None = None
+    owner: str = ""
+    netns: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PluginCall:
+    """One run of a plugin binary.
+
+    Args:
+        plugin: its file name in the CNI bin directory.
+        environment: the CNI_* variables; the world adds CNI_PATH.
+        stdin: the netconf, bytes.
+        timeout_ms: then the direct child is killed, and only that (contract A8).
+    """
+
+    plugin: str
+    environment: Mapping[str, str]
+    stdin: bytes
+    timeout_ms: int = 60_000
+
+
+@dataclass(frozen=True, slots=True)
+class PluginOutcome:
+    """What a plugin process did. ``exit_code`` is negative for a signal, as in ``subprocess``."""
+
+    call: PluginCall
+    exit_code: int
+    stdout: bytes
+    stderr: bytes
+    duration_ms: float
+    timed_out: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What can be seen from outside at one moment: the agent's records and the kernel's links.
+
+    Args:
+        records: one for each ENI, in the order of their ids; empty if the agent does not run.
+        agent_running: False if no agent answers.
+        clock_ms: the agent's clock, 0 if it does not run.
+        links: netns path ("" = the initial one) → its links. Only namespaces that exist are keys.
+    """
+
+    records: tuple[EniRecord, ...]
+    agent_running: bool
+    clock_ms: int
+    links: Mapping[str, tuple[Link, ...]] = field(default_factory=dict)

@@ -1,0 +1,197 @@
+"""Plugin processes in memory: the shipped flows of enim and exclusive-device, with the world's own handlers.
+
+A process is a flow that reads its environment and stdin, prints to a list, and ends with an exit code. As on a real
+node SIGKILL ends one process only: a delegate lives on, and finds nobody who reads what it prints.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Generator, Mapping
+from typing import Any, TypeAlias
+
+from enim import commands, config, effects, errors, exclusive, result
+from simulator.errors import KernelFault
+from simulator.model import PluginCall, PluginOutcome
+from simulator.virtual import kernel
+from simulator.virtual.driver import Driver, Handlers, Pending, Process
+from simulator.virtual.network import NS_PER_MS, Network
+
+Commands: TypeAlias = Mapping[str, Callable[[config.Config], Generator[effects.Effect, Any, None]]]
+
+# File name → its commands, and the CNI versions that it takes.
+PLUGINS: Mapping[str, tuple[Commands, tuple[str, ...]]] = {
+    "enim": ({"ADD": commands.add, "DEL": commands.delete}, config.VERSIONS),
+    "exclusive-device": ({"ADD": exclusive.add, "DEL": exclusive.delete}, config.WITH_INTERFACES),
+}
+
+NOT_FOUND = 127  # exit code of a plugin that is not there
+KILLED = -9
+
+
+class Run:
+    """One plugin process: on its way, ended or killed."""
+
+    def __init__(self, call: PluginCall, started_ns: int) -> None:
+        self.call = call
+        self.process: Process | None = None
+        self.is_killed = False
+        self.has_reader = True  # of its stdout
+        self.children: list[Run] = []
+        self.stdout: list[bytes] = []
+        self.stderr: list[str] = []
+        self._started_ns = started_ns
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it has not ended."""
+        return self.process is not None and self.process.is_alive
+
+    @property
+    def is_tree_alive(self) -> bool:
+        """Whether it, or a process that it started, has not ended."""
+        return self.is_alive or any(child.is_tree_alive for child in self.children)
+
+    @property
+    def exit_code(self) -> int:
+        """How it ended."""
+        if self.process is None:
+            return NOT_FOUND
+        return KILLED if self.is_killed else int(self.process.result())
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        if self.process is not None and self.process.is_alive:
+            self.is_killed = True
+            self.process.kill()
+
+    def outcome(self, now_ns: int, *, timed_out: bool = False) -> PluginOutcome:
+        """What its parent sees of it."""
+        stderr = "".join(f"{line}\n" for line in self.stderr).encode()
+        duration_ms = (now_ns - self._started_ns) / NS_PER_MS
+        return PluginOutcome(self.call, self.exit_code, b"".join(self.stdout), stderr, duration_ms, timed_out)
+
+
+class Plugins:
+    """The CNI bin directory of a node, and the processes that it starts."""
+
+    def __init__(self, driver: Driver, links: kernel.Kernel, network: Network) -> None:
+        self._driver = driver
+        self._kernel = links
+        self._network = network
+
+    def start(self, call: PluginCall) -> Run:
+        """Start a process; it does nothing before time goes on."""
+        run = Run(call, self._driver.now_ns)
+        if call.plugin not in PLUGINS:
+            run.stderr.append(f'failed to find plugin "{call.plugin}"')
+            return run
+        flow = _main(call.plugin, {**call.environment, "CNI_PATH": "/opt/cni/bin"}, call.stdin)
+        run.process = self._driver.start(
+            f"{call.plugin} {call.environment.get('CNI_COMMAND')}", flow, self._handlers(run)
+        )
+        return run
+
+    def _handlers(self, run: Run) -> Handlers:
+        return {
+            effects.Now: lambda _, pending: pending.succeed(self._driver.now_ns // NS_PER_MS),
+            effects.Sleep: lambda one, pending: pending.succeed(None, one.ms * NS_PER_MS),
+            effects.Request: self._network.request,
+            effects.OwnNetns: lambda one, pending: pending.succeed(one.path == kernel.HOME),
+            effects.NetnsAlive: lambda one, pending: pending.succeed(self._kernel.is_netns(one.path)),
+            effects.FindLink: _calling(self._find_link),
+            effects.MoveIn: _calling(self._move_in),
+            effects.Configure: _calling(self._configure),
+            effects.MoveOut: _calling(self._move_out),
+            effects.Delegate: lambda one, pending: self._delegate(run, one, pending),
+            effects.Print: lambda one, pending: _print(run, one, pending),
+            effects.Log: lambda one, pending: _log(run, one, pending),
+        }
+
+    def _delegate(self, caller: Run, effect: effects.Delegate, pending: Pending) -> None:
+        environment = {**caller.call.environment, "CNI_COMMAND": effect.command}
+        child = self.start(PluginCall(effect.plugin, environment, effect.stdin))
+        if child.process is None:
+            text = f"the IPAM plugin {effect.plugin} cannot be started"
+            pending.fail(errors.CniError(errors.DELEGATE_FAILURE, text))
+            return
+        caller.children.append(child)
+        child.stderr = caller.stderr
+
+        def tell() -> None:
+            pending.succeed((child.exit_code, b"".join(child.stdout)))
+
+        child.process.on_end.append(tell)
+        if caller.process is not None:
+            caller.process.on_kill.append(lambda: setattr(child, "has_reader", False))
+
+    def _find_link(self, wanted: effects.FindLink) -> effects.Link | None:
+        for link in self._kernel.links(wanted.netns):
+            is_wanted = (
+                wanted.ifindex in (0, link.ifindex)
+                and wanted.mac in ("", link.mac)
+                and wanted.name in ("", link.name, *link.altnames)
+            )
+            if is_wanted:
+                return effects.Link(link.ifindex, link.name, link.mac, link.alias)
+        return None
+
+    def _move_in(self, one: effects.MoveIn) -> int:
+        return self._kernel.move(one.ifindex, kernel.HOME, one.netns, one.ifname, one.alias)
+
+    def _configure(self, one: effects.Configure) -> None:
+        self._kernel.change(one.ifname, one.netns, addresses=one.addresses, up=True)
+
+    def _move_out(self, one: effects.MoveOut) -> bool:
+        link = next((link for link in self._kernel.links(one.netns) if link.name == one.ifname), None)
+        if link is None:
+            return False
+        wanted = () if "%" in one.name else (one.name,)
+        self._kernel.move(link.ifindex, one.netns, kernel.HOME, self._kernel.free_name(*wanted), "")
+        return True
+
+
+def _main(plugin: str, environment: Mapping[str, str], stdin: bytes) -> Generator[effects.Effect, Any, int]:
+    """A plugin from its start to its exit code, as ``enim.process`` does it on a real node."""
+    verbs, versions = PLUGINS[plugin]
+    try:
+        checked = config.read(environment, stdin, versions=versions, commands=tuple(verbs))
+        yield from verbs[checked.command](checked)
+    except errors.CniError as error:
+        failure = error
+    else:
+        return 0
+    label, command = config.error_version(stdin, versions), environment.get("CNI_COMMAND", "")
+    try:
+        yield effects.Print(result.error(failure, label, command))
+    except OSError:
+        return 1
+    return 1
+
+
+def _print(run: Run, effect: effects.Print, pending: Pending) -> None:
+    if run.has_reader:
+        run.stdout.append(effect.data)
+        pending.succeed()
+    else:
+        pending.fail(BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)))
+
+
+def _log(run: Run, effect: effects.Log, pending: Pending) -> None:
+    run.stderr.append(effect.text)
+    pending.succeed()
+
+
+def _calling(call: Callable[[Any], Any]) -> Callable[[Any, Pending], None]:
+    """A handler that answers with what a call on the kernel gives, or with its failure."""
+
+    def handle(effect: Any, pending: Pending) -> None:
+        try:
+            outcome = call(effect)
+        except KernelFault as fault:
+            pending.fail(errors.KernelError(fault.operation, fault.errno, fault.text))
+        else:
+            pending.succeed(outcome)
+
+    return handle
