@@ -1,0 +1,102 @@
+"""The composition root of ``enim-lab``: chooses the lab, the world and the reports. Each sub-command imports what it
+needs.
+
+Exit status: 0 all passed, 1 something failed, 2 the input was wrong, 3 this machine cannot do it.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from simulator import errors
+
+LIBRARY = Path(__file__).parent / "library"
+
+
+class _ExitStatus(click.Group):
+    """Turns our errors into a sentence on stderr and an exit status; nobody meets a traceback for bad input."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except errors.ScenarioError as error:
+            return self._end(error, 2)
+        except errors.SimulatorError as error:
+            return self._end(error, 3)
+
+    @staticmethod
+    def _end(error: Exception, status: int) -> object:
+        click.echo(f"enim-lab: {error}", err=True)
+        sys.exit(status)
+
+
+@click.group(cls=_ExitStatus, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="enim")
+def main() -> None:
+    """The testbed of enim: reproduces what a container runtime can do wrong with an ENI, and checks that none leaks."""
+
+
+@main.command()
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--lab", type=click.Choice(["userns"]), default="userns", help="What the node runs in.")
+@click.option("--junit", type=click.Path(dir_okay=False, path_type=Path), help="Write the verdicts as JUnit XML.")
+@click.option(
+    "-k", "expression", default="", metavar="EXPR", help="Only runs whose name has this text ('and', 'or', 'not')."
+)
+@click.option("-v", "--verbose", is_flag=True, help="A line per step.")
+def run(paths: tuple[Path, ...], lab: str, junit: Path | None, expression: str, *, verbose: bool) -> None:
+    """Run scenario files, or all files of a folder; without PATHS, the library that comes with enim."""
+    from rich.console import Console
+
+    from simulator.composition import run_scenarios
+    from simulator.report import console
+    from simulator.report import junit as junit_report
+
+    reports = [console.ConsoleReport(Console(), verbose=verbose)]
+    others = [] if junit is None else [junit_report.JunitReport(junit)]
+    sys.exit(run_scenarios(paths or _library(), lab, expression, [*reports, *others]))
+
+
+def _library() -> tuple[Path, ...]:
+    """The scenarios in the wheel, or beside the package in a checkout."""
+    checkout = Path(__file__).parent.parent / "scenarios"
+    return (LIBRARY,) if LIBRARY.is_dir() else (checkout,)
+
+
+@main.command()
+@click.option("--socket", required=True, type=click.Path(path_type=Path), help="Unix socket to serve on.")
+@click.option("--state", required=True, type=click.Path(path_type=Path), help="Its journal; survives a kill -9.")
+@click.option("--enis", required=True, type=click.IntRange(0, 250), help="Fake ENIs to have in this network namespace.")
+@click.option("--control", type=click.Path(path_type=Path), help="A second, private socket for test control.")
+def agent(socket: Path, state: Path, enis: int, control: Path | None) -> None:
+    """Serve /v1/eni as the node agent does, with fake ENIs in the network namespace this is started in.
+
+    The ENIs belong to a hardware process that outlives the agent, as real ones would.
+    """
+    from simulator.real import server
+
+    server.run_agent(socket, state, enis, control)
+
+
+@main.command()
+@click.option("--install", is_flag=True, help="Get host-device: as root with apt, else into your own cache.")
+def doctor(*, install: bool) -> None:
+    """Try what the labs need on this machine, and name the cause and the cure where something fails."""
+    from simulator.lab import doctor as lab_doctor
+
+    if install and lab_doctor.find_host_device() is None:
+        lab_doctor.install_host_device(click.echo)
+    findings = lab_doctor.diagnose()
+    for finding in findings:
+        mark = "ok" if finding.ok else "MISSING" if finding.required else "missing (optional)"
+        click.echo(f"{mark:>18}  {finding.name}" + (f": {finding.cause}" if finding.cause else ""))
+        if finding.cure and not finding.ok:
+            click.echo(f"{'':>18}  → {finding.cure}")
+    sys.exit(3 if any(finding.required and not finding.ok for finding in findings) else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""EDGE: what an installation puts into a CNI bin directory: two launchers, and the plugins' package already compiled.
+
+Rules: a launcher names its interpreter absolutely, because a runtime need not set PATH, and starts it without site,
+user paths and PYTHON* variables (``-ISE``). The package lies in a folder named for its content: an upgrade replaces
+nothing that a running plugin may still load, and becomes effective with the rename of a launcher. The compiled files
+are not checked against their sources at run time, and no plugin writes any.
+
+Source: execve(2) "Interpreter scripts" (one argument, 127 bytes before Linux 5.1), PEP 552 (unchecked hashes).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import py_compile
+import shlex
+import sys
+import tempfile
+from collections.abc import Mapping
+from importlib.util import cache_from_source
+from pathlib import Path
+
+import enim
+
+PACKAGES = ".enim"
+FLAGS = "-ISE"
+SHEBANG_BYTES_MAX = 127
+
+_LAUNCHERS = {"enim": "__main__", "exclusive-device": "exclusive_main"}
+
+
+def bundle(interpreter: str = sys.executable) -> dict[str, bytes]:
+    """Make the files of an installation.
+
+    Args:
+        interpreter: path of a CPython of this one's version; a virtual environment's is replaced by the one behind it.
+
+    Returns:
+        path relative to the CNI bin directory → content; only the launchers have no ``/`` in their path.
+    """
+    python = os.path.realpath(interpreter)
+    package = _package()
+    sources = b"".join(path.encode() + b"\0" + package[path] for path in sorted(package) if path.endswith(".py"))
+    home = f"{PACKAGES}/{sys.implementation.cache_tag}-{hashlib.sha256(sources).hexdigest()[:12]}"
+    files = {f"{home}/{path}": content for path, content in package.items()}
+    for name, module in _LAUNCHERS.items():
+        files |= _launcher(name, module, python, home)
+    return files
+
+
+def write(directory: Path, files: Mapping[str, bytes]) -> None:
+    """Write the files of ``bundle``, each whole or not at all, launchers last and executable.
+
+    Raises:
+        OSError: the directory cannot be written.
+    """
+    for path in sorted(files, key=lambda path: ("/" not in path, path)):
+        target = directory / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=".writing-")
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(files[path])
+                os.fchmod(file.fileno(), 0o644 if "/" in path else 0o755)
+            Path(temporary).replace(target)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+
+
+def _package() -> dict[str, bytes]:
+    """The plugins' package: sources and their compiled form."""
+    files = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        for source in sorted(Path(next(iter(enim.__path__))).glob("*.py")):
+            path = f"enim/{source.name}"
+            compiled = Path(scratch, "compiled")
+            mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
+            py_compile.compile(str(source), str(compiled), path, doraise=True, optimize=0, invalidation_mode=mode)
+            files[path] = source.read_bytes()
+            files[cache_from_source(path, optimization="")] = compiled.read_bytes()
+    return files
+
+
+def _launcher(name: str, module: str, python: str, home: str) -> dict[str, bytes]:
+    """The files that start one plugin: a script, and one for sh before it where no shebang can name the interpreter."""
+    script = (
+        "import sys\n"
+        "sys.dont_write_bytecode = True\n"
+        'sys.path.insert(0, __file__.rpartition("/")[0] + {folder!r})\n'
+        f"from enim.{module} import main\n"
+        "main()\n"
+    )
+    shebang = f"#!{python} {FLAGS}\n"
+    if len(os.fsencode(shebang)) <= SHEBANG_BYTES_MAX and not any(character.isspace() for character in python):
+        return {name: os.fsencode(shebang) + script.format(folder=f"/{home}").encode()}
+    inner = f"{home}/start-{name}.py"
+    wrapper = f'#!/bin/sh\nexec {shlex.quote(python)} {FLAGS} "${{0%/*}}/{inner}" "$@"\n'
+    return {name: os.fsencode(wrapper), inner: script.format(folder="").encode()}

@@ -1,0 +1,202 @@
+"""PURE: what a container runtime does with a network configuration list: the order of calls, prevResult, the cache.
+
+``Runtime.add`` and ``Runtime.delete`` are generators: they yield a ``PluginCall`` and are sent its ``PluginOutcome``.
+Whoever drives them decides when, where, and whether at all a plugin runs.
+
+Source: libcni ``api.go`` (AddNetworkList, DelNetworkList, buildOneConfig, cacheAdd), ``pkg/invoke`` (pluginErr);
+contract A6, A8.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from simulator.model import Attachment, PluginCall, PluginOutcome
+
+Calls: TypeAlias = Generator[PluginCall, PluginOutcome, "Answer"]
+
+NO_PREVIOUS_RESULT_ON_DELETE = ("0.1.0", "0.2.0", "0.3.0", "0.3.1")
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkList:
+    """A network configuration list as the runtime has loaded it. ``plugins`` are the objects of its ``plugins`` key."""
+
+    name: str
+    cni_version: str
+    plugins: tuple[Mapping[str, Any], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Sandbox:
+    """What the runtime says of a container: libcni's RuntimeConf.
+
+    Args:
+        container_id: CNI_CONTAINERID.
+        netns: CNI_NETNS; "" is passed as an empty variable.
+        ifname: CNI_IFNAME.
+        arguments: CNI_ARGS as pairs, in the order of their text.
+        capabilities: filtered by each plugin's own ``capabilities`` into its ``runtimeConfig``.
+    """
+
+    container_id: str
+    netns: str
+    ifname: str
+    arguments: tuple[tuple[str, str], ...] = ()
+    capabilities: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a verb failed: the error object of the plugin, or libcni's word for a plugin that printed none (code 0)."""
+
+    plugin: str
+    code: int
+    message: str
+    details: str = ""
+
+    def __str__(self) -> str:
+        text = f"{self.plugin}: code {self.code}: {self.message}"
+        return f"{text} ({self.details})" if self.details else text
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """``failure`` None is success; ``result`` is the last plugin's, {} for DEL."""
+
+    result: Mapping[str, Any] = field(default_factory=dict)
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Cached:
+    network: NetworkList
+    sandbox: Sandbox
+    result: Mapping[str, Any]
+
+
+class Runtime:
+    """A container runtime's half of CNI, with libcni's result cache (one entry per attachment)."""
+
+    def __init__(self) -> None:
+        self._cache: dict[Attachment, _Cached] = {}
+
+    def cached(self, attachment: Attachment) -> Mapping[str, Any] | None:
+        """The result that ADD left in the cache, or None."""
+        entry = self._cache.get(attachment)
+        return None if entry is None else entry.result
+
+    def add(self, network: NetworkList, sandbox: Sandbox) -> Calls:
+        """ADD: plugins in order, prevResult chained; stops at the first error and never sends a DEL by itself."""
+        result: Mapping[str, Any] = {}
+        for index, plugin in enumerate(network.plugins):
+            previous = result if index else None
+            outcome = yield _call("ADD", network, plugin, sandbox, previous)
+            failure = _failure(outcome)
+            if failure is None:
+                parsed = _parse(outcome.stdout)
+                if parsed is None:
+                    failure = Failure(outcome.call.plugin, 0, "unexpected end of JSON input")
+                else:
+                    result = parsed
+            if failure is not None:
+                return Answer(failure=failure)
+        self._cache[attachment_of(network, sandbox)] = _Cached(network, sandbox, result)
+        return Answer(result=result)
+
+    def delete(self, network: NetworkList, sandbox: Sandbox) -> Calls:
+        """DEL: reverse order, each with the cached result; stops at the first error; forgets once all succeeded."""
+        attachment = attachment_of(network, sandbox)
+        entry = self._cache.get(attachment)
+        previous = None
+        if entry is not None and network.cni_version not in NO_PREVIOUS_RESULT_ON_DELETE:
+            previous = entry.result
+        for plugin in reversed(network.plugins):
+            outcome = yield _call("DEL", network, plugin, sandbox, previous)
+            failure = _failure(outcome)
+            if failure is not None:
+                return Answer(failure=failure)
+        self._cache.pop(attachment, None)
+        return Answer()
+
+
+def attachment_of(network: NetworkList, sandbox: Sandbox) -> Attachment:
+    """The identity that ADD creates and DEL ends."""
+    return Attachment(network.name, sandbox.container_id, sandbox.ifname)
+
+
+def _call(
+    command: str,
+    network: NetworkList,
+    plugin: Mapping[str, Any],
+    sandbox: Sandbox,
+    previous: Mapping[str, Any] | None,
+) -> PluginCall:
+    netconf = {**plugin, "name": network.name, "cniVersion": network.cni_version}
+    wanted = {key: value for key, value in sandbox.capabilities.items() if plugin.get("capabilities", {}).get(key)}
+    if wanted:
+        netconf["runtimeConfig"] = wanted
+    if previous is not None:
+        netconf["prevResult"] = previous
+    environment = {
+        "CNI_COMMAND": command,
+        "CNI_CONTAINERID": sandbox.container_id,
+        "CNI_NETNS": sandbox.netns,
+        "CNI_IFNAME": sandbox.ifname,
+        "CNI_ARGS": ";".join(f"{key}={value}" for key, value in sandbox.arguments),
+    }
+    return PluginCall(str(plugin["type"]), environment, json.dumps(netconf, sort_keys=True).encode())
+
+
+def _failure(outcome: PluginOutcome) -> Failure | None:
+    """What libcni makes of an exit status (contract A6)."""
+    plugin = outcome.call.plugin
+    if outcome.exit_code == 0:
+        return None
+    if outcome.timed_out:
+        return Failure(plugin, 0, f"killed after {outcome.call.timeout_ms} ms")
+    if not outcome.stdout:
+        text = outcome.stderr.decode(errors="replace").strip()
+        return Failure(plugin, 0, f"netplugin failed: {text}" if text else "netplugin failed with no error message")
+    error = _parse(outcome.stdout)
+    if error is None:
+        text = outcome.stdout.decode(errors="replace")
+        return Failure(plugin, 0, f"netplugin failed but error parsing its diagnostic message {text!r}")
+    return Failure(plugin, int(error.get("code", 0)), str(error.get("msg", "")), str(error.get("details", "")))
+
+
+def _parse(stdout: bytes) -> Mapping[str, Any] | None:
+    try:
+        value = json.loads(stdout)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def conflist(
+    chain: str,
+    *,
+    name: str,
+    cni_version: str,
+    socket: str,
+    device: str = "",
+    routes: Sequence[Mapping[str, Any]] = (),
+) -> NetworkList:
+    """The network of a lab for one of the two upper plugins.
+
+    Args:
+        chain: ``exclusive-device`` or ``host-device``.
+        socket: the agent's socket, into ``ipam.socket``.
+        device: the host name of the NIC for host-device, which chooses before it asks (design D5); "" leaves it out.
+        routes: into ``ipam.routes``.
+    """
+    ipam: dict[str, Any] = {"type": "enim", "socket": socket}
+    if routes:
+        ipam["routes"] = [dict(route) for route in routes]
+    plugin: dict[str, Any] = {"type": chain, "ipam": ipam}
+    if device:
+        plugin["device"] = device
+    return NetworkList(name, cni_version, (plugin,))

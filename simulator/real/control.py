@@ -1,0 +1,56 @@
+"""The agent's second, private API, for a lab: what it believes, and its clock. No client of the agent ever sees it.
+
+``GET /state`` → ``{"clock_ms": int, "records": [EniRecord as JSON, …]}``
+``POST /clock?advance_ms=N`` → ``{"clock_ms": int}``: adds N milliseconds (decimal, at most 12 digits) to the clock.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from enim import framing, wire
+from simulator import errors
+from simulator.agent import api
+from simulator.real import driver
+
+NS_PER_MS = 1_000_000
+
+
+def handle(agent: driver.Driver, request: wire.Request) -> wire.Reply:
+    """Answer one request to the control socket."""
+    route = _ROUTES.get(request.path)
+    if route is None:
+        return api.fault(404, f"path {request.path} was not found")
+    method, answer = route
+    if request.method != method:
+        return api.fault(405, f"method {request.method} is not allowed, but [{method}] are")
+    return answer(agent, request)
+
+
+def _state(agent: driver.Driver, _request: wire.Request) -> wire.Reply:
+    records, clock_ns = agent.records()
+    return _json({"clock_ms": clock_ns // NS_PER_MS, "records": [dataclasses.asdict(record) for record in records]})
+
+
+def _clock(agent: driver.Driver, request: wire.Request) -> wire.Reply:
+    text = request.parameter("advance_ms")
+    if not framing.is_decimal(text):
+        return api.fault(400, f"advance_ms is {text[:20]!r}, not a number of milliseconds from 0 on")
+    try:
+        clock_ns = agent.advance(int(text))
+    except errors.StoreFault as fault:
+        return api.error(500, str(fault))
+    return _json({"clock_ms": clock_ns // NS_PER_MS})
+
+
+_ROUTES: Mapping[str, tuple[str, Callable[[driver.Driver, wire.Request], wire.Reply]]] = {
+    "/state": ("GET", _state),
+    "/clock": ("POST", _clock),
+}
+
+
+def _json(value: Any) -> wire.Reply:
+    return wire.Reply(200, json.dumps(value).encode() + b"\n", api.JSON)

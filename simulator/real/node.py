@@ -1,0 +1,270 @@
+"""EDGE: a node of a lab: the process that carries out a World's methods inside the namespaces, and its remote control.
+
+``serve`` is the node's side: it puts the plugins into a CNI bin directory, has the hardware attach its ENIs, starts
+the agent, and then does what it is told over a control channel until that closes. ``RemoteWorld`` is the runner's
+side. Labs differ only in how ``serve`` is started. Both ends are this same code, so the channel carries pickled
+values.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from enim import effects as plugin_effects
+from enim import errors as plugin_errors
+from enim import transport, wire
+from simulator.chain import execute, install
+from simulator.errors import LabError, SimulatorError, WorldFault
+from simulator.model import Attachment, Eni, EniId, EniRecord, Link, PluginCall, PluginOutcome, Snapshot, Subnet
+from simulator.real import cloud, echo, kernel, server
+
+CONTROL_TIMEOUT_MS = 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSetup:
+    """What a node needs to start.
+
+    Args:
+        enis: how many ENIs the cloud has attached.
+        plugins: the CNI bin directory's files, path → content (``chain.install.bundle``).
+        host_device: the real host-device binary, or None.
+    """
+
+    enis: int
+    plugins: Mapping[str, bytes]
+    host_device: Path | None
+
+
+class Node:
+    """A World on the real kernel, from inside the lab. See ``simulator.effects.World``."""
+
+    def __init__(self, setup: NodeSetup, scratch: Path) -> None:
+        self._setup = setup
+        self._bin = scratch / "cni-bin"
+        self._netns = scratch / "netns"
+        self._agent_files = scratch / "agent"
+        for directory in (self._bin, self._netns, self._agent_files):
+            directory.mkdir()
+        install.write(self._bin, dict(setup.plugins))
+        if setup.host_device is not None:
+            (self._bin / "host-device").symlink_to(setup.host_device)
+        self.socket = str(self._agent_files / "agent.sock")
+        self._control = str(self._agent_files / "control.sock")
+        self._agent_pid = 0
+        self.enis: Sequence[Eni] = cloud.attach(setup.enis)
+        self._kernel = kernel.Kernel()
+        self.start_agent()
+
+    def create_netns(self, name: str, *, dad: bool) -> str:
+        path = self._netns / name
+        kernel.create_netns(path, accept_dad=dad)
+        return str(path)
+
+    def delete_netns(self, path: str) -> None:
+        kernel.delete_netns(Path(path))
+
+    def execute(self, call: PluginCall) -> PluginOutcome:
+        return execute.run(call, self._bin)
+
+    def echo(self, netns: str, destination: str, timeout_ms: int) -> bool:
+        return echo.echo(netns, destination, timeout_ms)
+
+    def snapshot(self) -> Snapshot:
+        links: dict[str, tuple[Link, ...]] = {"": self._kernel.links()}
+        for path in sorted(self._netns.iterdir()):
+            links[str(path)] = self._kernel.netns_links(str(path))
+        state = self._ask_agent("GET", "/state", ())
+        if state is None:
+            return Snapshot((), agent_running=False, clock_ms=0, links=links)
+        records = tuple(_record(one) for one in state["records"])
+        return Snapshot(records, agent_running=True, clock_ms=int(state["clock_ms"]), links=links)
+
+    def advance_clock(self, ms: int) -> None:
+        if self._ask_agent("POST", "/clock", (("advance_ms", str(ms)),)) is None:
+            raise WorldFault("clock.advance", 0, "the agent does not run")
+
+    def start_agent(self) -> None:
+        if self._agent_pid:
+            raise WorldFault("agent.start", 0, "the agent runs already")
+        ready, tell_ready = os.pipe()
+        self._agent_pid = os.fork()
+        if self._agent_pid == 0:
+            os.close(ready)
+            self._be_agent(tell_ready)
+        os.close(tell_ready)
+        with os.fdopen(ready, "rb") as pipe:
+            is_ready = pipe.read() != b""
+        if not is_ready:
+            self.kill_agent()
+            log = (self._agent_files / "agent.log").read_text(errors="replace")
+            raise LabError(f"the agent did not start: {log[-500:].strip() or 'it said nothing'}")
+
+    def kill_agent(self) -> None:
+        if not self._agent_pid:
+            raise WorldFault("agent.kill", 0, "the agent does not run")
+        os.kill(self._agent_pid, signal.SIGKILL)
+        os.waitpid(self._agent_pid, 0)
+        self._agent_pid = 0
+
+    def agent_pid(self) -> int:
+        """The agent's pid as the node sees it, 0 if it does not run."""
+        return self._agent_pid
+
+    def _be_agent(self, tell_ready: int) -> None:
+        """The agent's process: the same code as ``enim-lab agent``."""
+        status = 1
+        try:
+            log = os.open(self._agent_files / "agent.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            os.dup2(log, 1)
+            os.dup2(log, 2)
+            os.closerange(3, tell_ready)
+            os.closerange(tell_ready + 1, os.sysconf("SC_OPEN_MAX"))
+
+            def ready() -> None:
+                os.write(tell_ready, b"ready")
+                os.close(tell_ready)
+
+            server.run_agent(
+                Path(self.socket), self._agent_files / "state.db", self._setup.enis, Path(self._control), ready
+            )
+            status = 0
+        except SimulatorError as error:
+            print(error, file=sys.stderr)  # noqa: T201 - stderr is the agent's log
+        except BaseException:  # noqa: BLE001 - a forked process must not go on as its parent
+            traceback.print_exc()
+        finally:
+            sys.stderr.flush()
+            os._exit(status)
+
+    def _ask_agent(self, method: str, path: str, query: tuple[tuple[str, str], ...]) -> Any:
+        """One question on the control socket; None if no agent answers there."""
+        request = wire.Request(method, path, query)
+        try:
+            reply = transport.round_trip(plugin_effects.Request(self._control, request, CONTROL_TIMEOUT_MS))
+        except (plugin_errors.Unreachable, plugin_errors.Interrupted):
+            return None
+        if reply.status != 200:
+            raise WorldFault(f"{method} {path}", 0, wire.error_text(reply))
+        return json.loads(reply.body)
+
+
+def _record(value: Mapping[str, Any]) -> EniRecord:
+    eni = dict(value["eni"])
+    subnet = Subnet(**eni.pop("subnet"))
+    attachment = value["attachment"]
+    return EniRecord(
+        eni=Eni(**{**eni, "id": EniId(eni["id"]), "subnet": subnet}),
+        state=value["state"],
+        attachment=None if attachment is None else Attachment(**attachment),
+        owner=value["owner"],
+        netns=value["netns"],
+        reason=value["reason"],
+    )
+
+
+def serve(channel: socket.socket, scratch: Path, setup: NodeSetup) -> None:
+    """Be a node: answer one message at a time until the channel closes."""
+    connection = Connection(channel.detach())
+    try:
+        node = Node(setup, scratch)
+    except SimulatorError as error:
+        connection.send(("raise", error))
+        return
+    except Exception:
+        connection.send(("raise", LabError(f"the node did not start: {traceback.format_exc()}")))
+        raise
+    connection.send(("ok", (tuple(node.enis), node.socket)))
+    while True:
+        try:
+            method, arguments, keywords = connection.recv()
+        except (EOFError, OSError):
+            return
+        try:
+            answer = ("ok", getattr(node, method)(*arguments, **keywords))
+        except SimulatorError as error:
+            answer = ("raise", error)
+        except Exception:  # noqa: BLE001 - the other end tells its user
+            answer = ("raise", LabError(f"the node failed in {method}: {traceback.format_exc()}"))
+        connection.send(answer)
+
+
+class RemoteWorld:
+    """The World whose node is at the other end of a channel. Waits for the node to be up.
+
+    Raises (the constructor and every method): ``WorldFault`` and ``LabError`` of the node, ``LabError`` if it is gone.
+    """
+
+    def __init__(self, channel: socket.socket) -> None:
+        self._connection = Connection(channel.detach())
+        self._began = time.monotonic()
+        self.enis: Sequence[Eni]
+        self.socket: str
+        self.enis, self.socket = self._receive()
+
+    def close(self) -> None:
+        """Hang up: the node ends."""
+        self._connection.close()
+
+    def create_netns(self, name: str, *, dad: bool) -> str:
+        return str(self._call("create_netns", name, dad=dad))
+
+    def delete_netns(self, path: str) -> None:
+        self._call("delete_netns", path)
+
+    def execute(self, call: PluginCall) -> PluginOutcome:
+        outcome: PluginOutcome = self._call("execute", call)
+        return outcome
+
+    def echo(self, netns: str, destination: str, timeout_ms: int) -> bool:
+        return bool(self._call("echo", netns, destination, timeout_ms))
+
+    def snapshot(self) -> Snapshot:
+        snapshot: Snapshot = self._call("snapshot")
+        return snapshot
+
+    def advance_clock(self, ms: int) -> None:
+        self._call("advance_clock", ms)
+
+    def pause(self, ms: int) -> None:
+        time.sleep(ms / 1000)
+
+    def elapsed_ms(self) -> float:
+        return (time.monotonic() - self._began) * 1000
+
+    def start_agent(self) -> None:
+        self._call("start_agent")
+
+    def kill_agent(self) -> None:
+        self._call("kill_agent")
+
+    def agent_pid(self) -> int:
+        """The agent's pid as the node sees it, 0 if it does not run."""
+        return int(self._call("agent_pid"))
+
+    def _call(self, method: str, *arguments: object, **keywords: object) -> Any:
+        try:
+            self._connection.send((method, arguments, keywords))
+        except OSError as error:
+            raise LabError("the lab is gone: its first process ended") from error
+        return self._receive()
+
+    def _receive(self) -> Any:
+        try:
+            verdict, value = self._connection.recv()
+        except (EOFError, OSError) as error:
+            raise LabError("the lab is gone: its first process ended") from error
+        if verdict == "raise":
+            raise value
+        return value

@@ -1,0 +1,104 @@
+"""EDGE: the agent as a process: puts its parts together, serves until a signal, and ends cleanly.
+
+What is started last ends first: the sockets go, requests that have come are answered, the flows end, the journal is
+closed. None of that is needed for safety, since every state change was durable before its answer; a SIGKILL at any
+moment leaves a state that the next start goes on from.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import queue
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import TypeAlias
+
+from enim import wire
+from simulator.agent import flows
+from simulator.real import clock, cloud, connection, control, driver, kernel, listener, store
+
+_Handle: TypeAlias = Callable[[wire.Request], wire.Reply]
+
+
+def run_agent(
+    socket: Path, state: Path, enis: int, control: Path | None, ready: Callable[[], None] | None = None
+) -> None:
+    """Serve the agent's API until SIGTERM or SIGINT. Call it from the main thread.
+
+    Args:
+        socket: the public unix socket.
+        state: the journal's file; a new one is a node without a history.
+        enis: how many ENIs the cloud has attached to this node; the missing ones are made.
+        control: the private unix socket (see ``simulator.real.control``), or None.
+        ready: called once when both sockets can be connected.
+
+    Raises:
+        LabError: another agent has the socket or the state, or this machine cannot hold the agent.
+        CloudFault: the ENIs could not be made.
+        KernelFault: the links cannot be watched.
+        Exception: a bug of the agent's flow in the background, or a broken invariant in a request.
+    """
+    # First, because it may fork: there is no thread, open database or signal handler yet that a child could inherit.
+    attached = cloud.attach(enis)
+    ended: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_signals(ended))
+        journal = store.Journal(state)
+        stack.callback(journal.close)
+        agent_clock = clock.Clock(journal.clock_offset_ns(), journal.latest_clock_ns())
+        agent = driver.Driver(flows.Agent(attached, journal.read()), kernel.Kernel(), journal, agent_clock)
+        stack.callback(agent.stop)
+        listeners = []
+        for path, handle in _handlers(agent, socket, control):
+            one = listener.Listener(path, functools.partial(_serve, handle, ended))
+            stack.callback(one.stop)
+            listeners.append(one)
+        agent.start(ended.put)
+        for one in listeners:
+            one.start()
+        if ready is not None:
+            ready()
+        bug = ended.get()
+    if bug is not None:
+        raise bug
+
+
+def _handlers(agent: driver.Driver, socket_path: Path, control_path: Path | None) -> Iterator[tuple[Path, _Handle]]:
+    def handle(request: wire.Request) -> wire.Reply:
+        try:
+            return agent.handle(request)
+        except driver.Stopped as stopped:
+            raise connection.NoAnswer from stopped
+
+    yield socket_path, handle
+    if control_path is not None:
+        yield control_path, functools.partial(control.handle, agent)
+
+
+def _serve(handle: _Handle, ended: queue.SimpleQueue[BaseException | None], client: socket.socket) -> None:
+    def panicked(bug: Exception) -> None:
+        if isinstance(
+            bug, AssertionError
+        ):  # InvariantBroken and its like: the state in memory cannot be trusted any more
+            ended.put(bug)
+
+    connection.Connection(client, handle, panicked).serve()
+
+
+@contextlib.contextmanager
+def _signals(ended: queue.SimpleQueue[BaseException | None]) -> Iterator[None]:
+    """End at SIGTERM and SIGINT: a ``SimpleQueue`` is the one queue that a signal handler may put into."""
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        ended.put(None)
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

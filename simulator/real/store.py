@@ -1,0 +1,179 @@
+"""EDGE: the agent's journal on disk, and the only file that knows SQLite.
+
+What has been appended survives SIGKILL at any moment, and a power cut as far as the disk keeps what it was told to.
+
+- One table of events in the order of their commits. Nothing is ever changed or deleted: the journal is evidence (I7).
+- Write-ahead mode with ``synchronous=FULL``: the log is synced before a commit returns.
+- The file stays locked while it is open, so that two agents never serve one state.
+- An append that fails counts as not done. One case is open, as in every store: when the sync itself failed and the
+  process dies before its next append, the events may be found at the next start, like those of a reply that was lost.
+- The caller serialises its calls; any thread may make them.
+
+Sources: SQLite documentation "Write-Ahead Logging", "PRAGMA locking_mode", "PRAGMA application_id"; the advice to keep
+no second truth beside the journal is incidents INC-G11 and INC-F07.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import sqlite3
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from simulator import errors
+
+SCHEMA_VERSION = 1
+
+_APPLICATION_ID = 0x656E696D  # "enim", so that no other program's database is taken for ours
+_OPEN_TIMEOUT_S = 1.0  # a predecessor that was just killed may still be on its way out
+_SCHEMA = (
+    "CREATE TABLE events (sequence INTEGER PRIMARY KEY, clock_ns INTEGER NOT NULL, body TEXT NOT NULL)",
+    "CREATE TABLE clock (row INTEGER PRIMARY KEY CHECK (row = 1), offset_ns INTEGER NOT NULL)",
+    "INSERT INTO clock VALUES (1, 0)",
+    f"PRAGMA application_id = {_APPLICATION_ID}",
+    f"PRAGMA user_version = {SCHEMA_VERSION}",
+)
+_ERRNO = {
+    sqlite3.SQLITE_BUSY: errno.EBUSY,
+    sqlite3.SQLITE_FULL: errno.ENOSPC,
+    sqlite3.SQLITE_IOERR: errno.EIO,
+    sqlite3.SQLITE_READONLY: errno.EROFS,
+}
+_START_ANEW = "Move it away to start without a history: the agent then finds out from the kernel whose ENI is where."
+
+
+class Journal:
+    """The journal in the SQLite file ``path``, created if it is missing; its directory must exist.
+
+    Raises:
+        LabError: another agent holds the file, it cannot be opened for writing, it is damaged or no SQLite file,
+            or it was written by another program or another version of this one.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            self._connection = sqlite3.connect(
+                path, timeout=_OPEN_TIMEOUT_S, isolation_level=None, check_same_thread=False
+            )
+        except sqlite3.Error as error:
+            raise self._refusal(error) from error
+        try:
+            self._open()
+            self._files = self._identities()
+        except (sqlite3.Error, OSError) as error:
+            self._connection.close()
+            raise self._refusal(error) from error
+        except errors.LabError:
+            self._connection.close()
+            raise
+
+    def append(self, events: Iterable[dict[str, Any]], clock_ns: int = 0) -> None:
+        """Make events durable, all or none, before returning.
+
+        Args:
+            events: JSON objects, in order.
+            clock_ns: the agent's clock now; kept beside them for the timeline and for ``latest_clock_ns``.
+
+        Raises:
+            StoreFault: disk full, locked, read-only, closed, or the file was removed or replaced; nothing was appended.
+        """
+        rows = [(clock_ns, json.dumps(event, separators=(",", ":"))) for event in events]
+        try:
+            self._check_in_place()
+            with self._connection:
+                self._connection.execute("BEGIN IMMEDIATE")
+                self._connection.executemany("INSERT INTO events (clock_ns, body) VALUES (?, ?)", rows)
+        except (sqlite3.Error, OSError) as error:
+            raise self._fault(f"append {len(rows)} events to {self._path}", error) from error
+
+    def read(self) -> list[dict[str, Any]]:
+        """Every event, oldest first. Raises ``LabError`` if the file holds something that is no event."""
+        try:
+            rows = self._connection.execute("SELECT body FROM events ORDER BY sequence").fetchall()
+            events = [json.loads(body) for (body,) in rows]
+        except (sqlite3.Error, ValueError) as error:
+            raise self._refusal(error) from error
+        if not all(isinstance(event, dict) for event in events):
+            raise errors.LabError(f"The state file {self._path} holds an event that is no object", _START_ANEW)
+        return events
+
+    def latest_clock_ns(self) -> int:
+        """The highest clock of any event, 0 without events. Raises ``StoreFault``."""
+        return self._number("SELECT coalesce(max(clock_ns), 0) FROM events")
+
+    def clock_offset_ns(self) -> int:
+        """What has been added to the agent's clock over the life of this file. Raises ``StoreFault``."""
+        return self._number("SELECT offset_ns FROM clock")
+
+    def save_clock_offset(self, offset_ns: int) -> None:
+        """Remember what has been added to the agent's clock. Raises ``StoreFault``."""
+        try:
+            self._check_in_place()
+            self._connection.execute("UPDATE clock SET offset_ns = ?", (offset_ns,))
+        except (sqlite3.Error, OSError) as error:
+            raise self._fault(f"save the clock in {self._path}", error) from error
+
+    def close(self) -> None:
+        """Give the file and its lock back. May be called twice; every later append is a ``StoreFault``."""
+        self._connection.close()
+
+    def _open(self) -> None:
+        # Before the first access, so that the lock comes with it and no shared-memory file is made.
+        self._connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+        application, version = (self._number(f"PRAGMA {name}") for name in ("application_id", "user_version"))
+        is_new = not self._number("SELECT count(*) FROM sqlite_master") and not application and not version
+        if not is_new:
+            self._check_ours(application, version)
+        if self._connection.execute("PRAGMA journal_mode = WAL").fetchone() != ("wal",):
+            raise errors.LabError(f"The file system of {self._path} cannot hold a write-ahead log", "Use another one.")
+        self._connection.execute("PRAGMA synchronous = FULL")
+        with self._connection:
+            self._connection.execute("BEGIN EXCLUSIVE")
+            for statement in _SCHEMA if is_new else ():
+                self._connection.execute(statement)
+
+    def _check_ours(self, application: int, version: int) -> None:
+        if application != _APPLICATION_ID:
+            raise errors.LabError(f"{self._path} is a database of another program", "Name another state file.")
+        if version != SCHEMA_VERSION:
+            raise errors.LabError(
+                f"The state file {self._path} has format {version}, and this version reads {SCHEMA_VERSION}",
+                f"Use the version that wrote it. {_START_ANEW}",
+            )
+        if self._connection.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
+            raise errors.LabError(f"The state file {self._path} is damaged", _START_ANEW)
+
+    def _identities(self) -> list[tuple[Path, int, int]]:
+        files = (self._path, self._path.with_name(f"{self._path.name}-wal"))
+        return [(file, status.st_dev, status.st_ino) for file in files for status in (file.stat(),)]
+
+    def _check_in_place(self) -> None:
+        """SQLite goes on writing to a file that has no name any more; then nothing of it would be found again."""
+        if self._identities() != self._files:
+            raise FileNotFoundError(errno.ENOENT, "the state file was replaced while it was in use")
+
+    def _number(self, statement: str) -> int:
+        try:
+            return int(self._connection.execute(statement).fetchone()[0])
+        except sqlite3.ProgrammingError as error:
+            raise self._fault(f"read {self._path}", error) from error
+
+    def _fault(self, operation: str, error: sqlite3.Error | OSError) -> errors.StoreFault:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the low byte; the rest is SQLite's own detail
+        return errors.StoreFault(operation, getattr(error, "errno", None) or _ERRNO.get(code, 0), str(error))
+
+    def _refusal(self, error: Exception) -> errors.LabError:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code == sqlite3.SQLITE_BUSY:
+            return errors.LabError(f"Another agent uses the state file {self._path}", "Stop it, or name another file.")
+        if code == sqlite3.SQLITE_NOTADB:
+            return errors.LabError(f"{self._path} is no state file of an agent", "Name another file, or move it away.")
+        if code == sqlite3.SQLITE_CORRUPT or isinstance(error, ValueError):
+            return errors.LabError(f"The state file {self._path} is damaged: {error}", _START_ANEW)
+        access = os.access(self._path.parent, os.W_OK)
+        cure = "Check its permissions and the space on its disk." if access else "Name one in a directory of your own."
+        return errors.LabError(f"The state file {self._path} cannot be opened: {str(error)[:256]}", cure)

@@ -1,0 +1,326 @@
+"""Steps against a World: drives the runtime's half of CNI, checks expectations, and the invariants after every step.
+
+The runner is handed a World and knows nothing of which it is. It reads no clock: time is the world's own.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from simulator.agent import audit
+from simulator.chain import plan
+from simulator.effects import World
+from simulator.errors import WorldFault
+from simulator.model import Attachment, EniRecord, PluginOutcome, Snapshot
+from simulator.report import events
+from simulator.scenario import expect, load, schema
+
+KERNEL_WAIT_MS = 2_000  # how long a check waits for what the kernel and the agent do by themselves (design 3.5)
+POLL_MS = 20
+SETTLE_MS = 60_000  # past every row of the agent's evidence table
+ECHO_MS = 2_000
+
+
+class StepFailed(Exception):
+    """A step did not do what it must, or an invariant is broken after it."""
+
+    def __init__(self, message: str, views: Sequence[tuple[str, str]] = ()) -> None:
+        super().__init__(message)
+        self.message = message
+        self.views = tuple(views)
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """What the runtime knows of a container: its pod, its namespace, and the conf of each of its attachments."""
+
+    pod: str
+    netns: str
+    networks: Mapping[str, plan.NetworkList] = field(default_factory=dict)
+    grants: Mapping[str, audit.Grant] = field(default_factory=dict)
+
+
+class ScenarioRun:
+    """One run of one scenario in one chain.
+
+    Args:
+        loaded: the scenario.
+        chain: the upper plugin.
+        world: the node, fresh, its agent running.
+        report: called with every event.
+    """
+
+    def __init__(
+        self, loaded: load.LoadedScenario, chain: str, world: World, report: Callable[[events.Event], None]
+    ) -> None:
+        self._loaded = loaded
+        self._scenario = loaded.scenario
+        self._chain = chain
+        self._world = world
+        self._report = report
+        self._runtime = plan.Runtime()
+        self._auditor = audit.Auditor(world.enis)
+        self._containers: dict[str, Container] = {}
+        self._plugins: list[PluginOutcome] = []
+
+    def run(self) -> events.Failed | None:
+        """Run all steps, then settle. Returns why it failed, or None."""
+        failed = self._attempt("set-up", 1, self._wait_until_ready)
+        steps = zip(self._scenario.steps, self._loaded.step_lines, strict=True)
+        for step, line in steps:
+            failed = failed or self._attempt(_title(step), line, functools.partial(self._step, step))
+        return failed or self._attempt("settle", self._loaded.step_lines[-1], self._settle)
+
+    def _attempt(self, title: str, line: int, action: Callable[[], str]) -> events.Failed | None:
+        self._plugins = []
+        started = self._world.elapsed_ms()
+        try:
+            outcome = action()
+        except StepFailed as failed:
+            return events.Failed(title, self._loaded.file, line, failed.message, failed.views, tuple(self._plugins))
+        except WorldFault as fault:
+            return events.Failed(title, self._loaded.file, line, str(fault), (), tuple(self._plugins))
+        self._report(events.StepFinished(title, outcome, self._world.elapsed_ms() - started))
+        return None
+
+    def _wait_until_ready(self) -> str:
+        count = self._scenario.node.enis
+        self._must(lambda now: expect.state(schema.Expect(enis={"free": count}), now), KERNEL_WAIT_MS)
+        return f"{count} free ENIs"
+
+    def _step(self, step: schema.Step) -> str:
+        outcome = ""
+        if step.add is not None:
+            outcome = self._add(step.add, step.expect)
+        elif step.delete is not None:
+            outcome = self._delete(step.delete, step.expect)
+        elif step.netns_delete is not None:
+            self._delete_netns(step.netns_delete)
+        elif step.echo is not None:
+            outcome = self._echo(step.echo.container)
+        elif step.clock_advance is not None:
+            self._world.advance_clock(step.clock_advance)
+        elif step.agent_kill:
+            self._world.kill_agent()
+        elif step.agent_start:
+            self._world.start_agent()
+        if step.expect is not None:
+            expected = step.expect
+            self._must(lambda now: expect.state(expected, now), KERNEL_WAIT_MS)
+        if step.eventually is not None:
+            eventual = step.eventually
+            self._must(lambda now: expect.state(eventual, now), eventual.within)
+        self._check_invariants()
+        return outcome
+
+    def _add(self, add: schema.Add, expected: schema.Expect | None) -> str:
+        before = self._world.snapshot()
+        container = self._containers.get(add.container) or self._new_container(add)
+        network = container.networks.get(add.ifname) or self._network(before)
+        container = replace(container, networks={**container.networks, add.ifname: network})
+        self._containers[add.container] = container
+        answer = self._drive(self._runtime.add(network, _sandbox(add.container, add.ifname, container)))
+        attachment = Attachment(network.name, add.container, add.ifname)
+        older = frozenset(grant.attachment for grant in self._auditor.grants if grant.owner == container.pod)
+        eni = ""
+        if answer.failure is None:
+            grant = _grant(attachment, container, answer.result)
+            self._no_violation(self._auditor.check_grant(grant, before))
+            self._auditor.granted(grant)
+            self._containers[add.container] = replace(container, grants={**container.grants, add.ifname: grant})
+            eni = self._auditor.eni_id(grant.mac)
+        self._fail_if(expect.answer(expected, answer, eni, self._resolve))
+        self._unharmed(before, older | {attachment})
+        return eni or str(answer.failure)
+
+    def _delete(self, delete: schema.Delete, expected: schema.Expect | None) -> str:
+        before = self._world.snapshot()
+        container = self._containers[delete.container]
+        network = container.networks.get(delete.ifname) or self._network(before)
+        sandbox = _sandbox(delete.container, delete.ifname, container)
+        if delete.netns is not None:
+            sandbox = replace(sandbox, netns=delete.netns)
+        answer = self._drive(self._runtime.delete(network, sandbox))
+        attachment = Attachment(network.name, delete.container, delete.ifname)
+        if answer.failure is None:
+            self._auditor.ended(attachment)
+        self._fail_if(expect.answer(expected, answer, "", self._resolve))
+        self._unharmed(before, frozenset({attachment}))
+        return "" if answer.failure is None else str(answer.failure)
+
+    def _delete_netns(self, name: str) -> None:
+        netns = self._containers[name].netns
+        self._world.delete_netns(netns)
+        self._auditor.netns_deleted(netns)
+
+    def _echo(self, name: str) -> str:
+        container = self._containers[name]
+        answered = []
+        for grant in container.grants.values():
+            for gateway in self._gateways(grant):
+                if not self._world.echo(container.netns, gateway, ECHO_MS):
+                    raise StepFailed(f"no answer from the gateway {gateway}", self._views(self._world.snapshot()))
+                answered.append(gateway)
+        if not answered:
+            raise StepFailed(f"{name} has no address to send an echo request from")
+        return f"answered by {', '.join(answered)}"
+
+    def _gateways(self, grant: audit.Grant) -> list[str]:
+        subnet = next(eni.subnet for eni in self._world.enis if eni.mac == grant.mac)
+        families = {":" in address for address in grant.addresses}
+        return [subnet.gateway6 if is_ipv6 else subnet.gateway4 for is_ipv6 in sorted(families)]
+
+    def _settle(self) -> str:
+        """Past every timer, and over a restart of the agent, all invariants hold and the records stay what they are."""
+        self._world.advance_clock(SETTLE_MS)
+        self._must(lambda now: expect.state(schema.Expect(enis={"returning": 0, "reserved": 0}), now), KERNEL_WAIT_MS)
+        self._check_invariants()
+        before = _settled(self._world.snapshot().records)
+        self._world.kill_agent()
+        self._world.start_agent()
+
+        def unchanged(now: Snapshot) -> list[str]:
+            after = _settled(now.records)
+            return [f"restart-neutral: {one} before the restart" for one in before if one not in after]
+
+        self._must(unchanged, KERNEL_WAIT_MS)
+        self._check_invariants()
+        return ""
+
+    def _new_container(self, add: schema.Add) -> Container:
+        return Container(add.pod, self._world.create_netns(add.container, dad=self._scenario.dad))
+
+    def _network(self, now: Snapshot) -> plan.NetworkList:
+        """The conf of a new attachment. Under host-device the device plugin's part is played here (design D5)."""
+        network = self._scenario.network
+        device = ""
+        if self._chain == "host-device":
+            free = [record.eni.name for record in now.records if record.state == "free"]
+            if not free:
+                raise StepFailed("the device plugin has no free ENI to give", self._views(now))
+            device = free[0]
+        return plan.conflist(
+            self._chain,
+            name=network.name,
+            cni_version=network.cni_version,
+            socket=self._world.socket,
+            device=device,
+            routes=[route.model_dump(exclude_none=True) for route in network.routes],
+        )
+
+    def _drive(self, calls: plan.Calls) -> plan.Answer:
+        try:
+            call = next(calls)
+            while True:
+                outcome = self._world.execute(call)
+                self._plugins.append(outcome)
+                self._report(events.PluginRan(outcome))
+                call = calls.send(outcome)
+        except StopIteration as stop:
+            answer: plan.Answer = stop.value
+            return answer
+
+    def _unharmed(self, before: Snapshot, touched: frozenset[Attachment]) -> None:
+        self._no_violation(self._auditor.check_step(before, self._world.snapshot(), touched))
+
+    def _check_invariants(self) -> None:
+        def broken(now: Snapshot) -> list[str]:
+            return [str(violation) for violation in self._auditor.check(now)]
+
+        self._must(broken, KERNEL_WAIT_MS)
+
+    def _must(self, look: Callable[[Snapshot], list[str]], within_ms: int) -> None:
+        """Wait until ``look`` finds no problem. A failure says what was seen last."""
+        deadline = self._world.elapsed_ms() + within_ms
+        while problems := look(now := self._world.snapshot()):
+            if self._world.elapsed_ms() >= deadline:
+                raise StepFailed("; ".join(problems), self._views(now))
+            self._world.pause(POLL_MS)
+
+    def _fail_if(self, problems: Sequence[str]) -> None:
+        if problems:
+            raise StepFailed("; ".join(problems), self._views(self._world.snapshot()))
+
+    def _no_violation(self, violations: Sequence[audit.Violation]) -> None:
+        self._fail_if([str(violation) for violation in violations])
+
+    def _views(self, now: Snapshot) -> list[tuple[str, str]]:
+        """The agent's and the kernel's view, side by side, and what the runtime was told."""
+        records = "; ".join(
+            f"{record.eni.id} {record.state}" + (f" of {record.attachment}" if record.attachment else "")
+            for record in now.records
+        )
+        macs = {eni.mac for eni in self._world.enis}
+        links = "; ".join(
+            f"{self._auditor.eni_id(link.mac)} is {link.name} in {netns or 'the initial netns'}"
+            for netns, found in now.links.items()
+            for link in found
+            if link.mac in macs
+        )
+        told = "; ".join(f"{grant.attachment} has {self._auditor.eni_id(grant.mac)}" for grant in self._auditor.grants)
+        agent = records or ("no ENI" if now.agent_running else "it does not run")
+        return [("the agent says", agent), ("the kernel shows", links), ("the runtime was told", told or "nothing")]
+
+    def _resolve(self, text: str) -> str:
+        def value(match: object) -> str:
+            name, _, output = match[1].partition(".")  # type: ignore[index]
+            return self._output(name, output)
+
+        return load.REFERENCE.sub(value, text)
+
+    def _output(self, name: str, output: str) -> str:
+        container = self._containers[name]
+        if output == "netns":
+            return container.netns
+        grant = next(iter(container.grants.values()), None)
+        if grant is None:
+            raise StepFailed(f"${{{name}.{output}}} has no value: the ADD of {name} gave nothing")
+        if output == "mac":
+            return grant.mac
+        if output == "eni":
+            return self._auditor.eni_id(grant.mac)
+        wanted_v6 = output == "ipv6"
+        return next((one.partition("/")[0] for one in grant.addresses if (":" in one) == wanted_v6), "")
+
+
+def _sandbox(container_id: str, ifname: str, container: Container) -> plan.Sandbox:
+    namespace, _, name = container.pod.partition("/")
+    arguments = (
+        ("IgnoreUnknown", "1"),
+        ("K8S_POD_NAMESPACE", namespace),
+        ("K8S_POD_NAME", name),
+        ("K8S_POD_INFRA_CONTAINER_ID", container_id),
+    )
+    return plan.Sandbox(container_id, container.netns, ifname, arguments)
+
+
+def _grant(attachment: Attachment, container: Container, result: Mapping[str, object]) -> audit.Grant:
+    """What a runtime reads out of a result: the interface in its sandbox, and the addresses."""
+    interfaces = result.get("interfaces")
+    ips = result.get("ips")
+    inside = [one for one in interfaces or () if one.get("sandbox") == container.netns]  # type: ignore[attr-defined]
+    if len(inside) != 1 or not ips:
+        raise StepFailed(f"the result has no addresses, or not one interface in {container.netns}: {dict(result)!r}")
+    addresses = tuple(str(one["address"]) for one in ips)  # type: ignore[attr-defined]
+    return audit.Grant(attachment, container.pod, container.netns, str(inside[0].get("mac", "")), addresses)
+
+
+def _settled(records: Sequence[EniRecord]) -> list[str]:
+    return [f"{record.eni.id} {record.state} of {record.attachment}, owner {record.owner!r}" for record in records]
+
+
+def _title(step: schema.Step) -> str:
+    if step.name is not None:
+        return step.name
+    subject: object = ""
+    if step.add is not None:
+        subject = f"{step.add.container} for {step.add.pod}"
+    elif step.delete is not None:
+        subject = step.delete.container
+    elif step.echo is not None:
+        subject = step.echo.container
+    else:
+        subject = step.netns_delete or (f"{step.clock_advance} ms" if step.clock_advance else "")
+    return f"{step.verb} {subject}".strip()

@@ -1,0 +1,194 @@
+"""PURE: the scenario language as a data model. Strict: what is not here is an error.
+
+A step is a mapping with one verb, and beside it ``name`` and ``expect``. The JSON Schema for editors comes from this
+model too.
+Source: design 3.5; the verbs are those of incidents.md section 1.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+
+Chain = Literal["exclusive-device", "host-device"]
+CHAINS: tuple[Chain, ...] = get_args(Chain)
+
+_UNITS_MS = {"ms": 1, "s": 1000, "m": 60_000}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m)")
+
+
+def _milliseconds(value: object) -> object:
+    if not isinstance(value, str) or (match := _DURATION.fullmatch(value)) is None:
+        raise ValueError(f"a duration is a number with a unit, such as 500ms, 3s or 2m; this is {value!r}")
+    return round(float(match[1]) * _UNITS_MS[match[2]])
+
+
+Duration = Annotated[int, BeforeValidator(_milliseconds, json_schema_input_type=str), Field(ge=1, le=24 * 3_600_000)]
+ContainerId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=64)]
+PodName = Annotated[str, StringConstraints(pattern=r"^[^/\s;=]+/[^/\s;=]+$", max_length=253)]
+Ifname = Annotated[str, StringConstraints(pattern=r"^[^/:\s]+$", min_length=1, max_length=15)]
+
+
+class Strict(BaseModel):
+    """The rules of every mapping in a scenario: no unknown key, no silent conversion, frozen."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, populate_by_name=True)
+
+
+class Node(Strict):
+    """The node that the scenario runs on."""
+
+    enis: int = Field(default=2, ge=0, le=64, description="ENIs that the cloud has attached to the node")
+
+
+class Route(Strict):
+    """One entry of ``ipam.routes``; without ``gw`` the gateway of the family is used."""
+
+    dst: str
+    gw: str | None = None
+
+
+class Network(Strict):
+    """The network configuration list of the node."""
+
+    name: str = "podnet"
+    cni_version: str = Field(default="1.0.0", alias="cniVersion")
+    routes: tuple[Route, ...] = ()
+
+
+class Add(Strict):
+    """The runtime sends ADD for a container, in a network namespace that it makes for it if there is none yet."""
+
+    pod: PodName
+    container: ContainerId
+    ifname: Ifname = "eth0"
+
+
+class Delete(Strict):
+    """The runtime sends DEL for a container, with the netns path that it has on record or with the one given here."""
+
+    container: ContainerId
+    ifname: Ifname = "eth0"
+    netns: Literal[""] | None = Field(default=None, description='"" sends an empty CNI_NETNS')
+
+
+class Echo(Strict):
+    """An ICMP echo request from inside the pod must be answered, on every address family that ADD gave it."""
+
+    container: ContainerId
+
+
+class EniIs(Strict):
+    """Which ENI an ADD gave."""
+
+    is_: str | None = Field(default=None, alias="is")
+    not_: str | None = Field(default=None, alias="not")
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> EniIs:
+        if (self.is_ is None) == (self.not_ is None):
+            raise ValueError("give either `is` or `not`")
+        return self
+
+
+class ErrorIs(Strict):
+    """The error that a verb must end with."""
+
+    code: int | None = None
+    text: str | None = Field(default=None, description="must occur in the message or the details")
+
+
+State = Literal["free", "absent", "reserved", "in_use", "superseded", "returning", "quarantined"]
+
+
+class Expect(Strict):
+    """What must be true. Everything given here must hold; what is not given is not looked at."""
+
+    eni: EniIs | None = Field(default=None, description="which ENI the ADD of this step gave")
+    error: ErrorIs | None = Field(default=None, description="the verb of this step must fail, and so")
+    result: dict[str, Any] | None = Field(default=None, description="subset of the CNI result of this step")
+    enis: dict[State, Annotated[int, Field(ge=0)]] | None = Field(default=None, description="ENIs by the agent's state")
+    owner: dict[PodName, ContainerId | None] | None = Field(
+        default=None, description="the container whose ENI counts as the pod's; null: none does"
+    )
+
+
+OF_A_VERB = ("eni", "error", "result")
+
+
+class Eventually(Expect):
+    """The same, within some time of the world's own clock."""
+
+    within: Duration = 2000
+
+
+class Step(Strict):
+    """One step: a verb, or an expectation alone."""
+
+    name: str | None = None
+    add: Add | None = None
+    delete: Delete | None = Field(default=None, alias="del")
+    netns_delete: ContainerId | None = Field(default=None, alias="netns.delete")
+    echo: Echo | None = None
+    clock_advance: Duration | None = Field(default=None, alias="clock.advance")
+    agent_kill: Literal[True] | None = Field(default=None, alias="agent.kill")
+    agent_start: Literal[True] | None = Field(default=None, alias="agent.start")
+    expect: Expect | None = None
+    eventually: Eventually | None = None
+
+    @model_validator(mode="after")
+    def _one_verb(self) -> Step:
+        verbs = [key for key in VERBS if getattr(self, key) is not None]
+        if len(verbs) > 1:
+            raise ValueError(f"a step has one verb, this one has {' and '.join(map(verb_text, verbs))}")
+        if not verbs and self.expect is None and self.eventually is None:
+            raise ValueError("a step needs a verb, `expect` or `eventually`")
+        about_verb = [key for key in OF_A_VERB if any(getattr(e, key, None) for e in (self.expect, self.eventually))]
+        if about_verb and (not verbs or verbs[0] not in ("add", "delete")):
+            raise ValueError(
+                f"`{about_verb[0]}` is about the result of a verb: it stands in the `expect` of an add or a del"
+            )
+        return self
+
+    @property
+    def verb(self) -> str:
+        """The step's verb as the file spells it, or ``expect`` or ``eventually``."""
+        for key in VERBS:
+            if getattr(self, key) is not None:
+                return verb_text(key)
+        return "eventually" if self.expect is None else "expect"
+
+
+VERBS = ("add", "delete", "netns_delete", "echo", "clock_advance", "agent_kill", "agent_start")
+
+
+def verb_text(key: str) -> str:
+    """How a scenario file spells the verb that the model calls ``key``."""
+    return Step.model_fields[key].alias or key
+
+
+class Scenario(Strict):
+    """One scenario file."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=80)]
+    summary: Annotated[str, StringConstraints(min_length=1)]
+    incident: tuple[str, ...] = ()
+    node: Node = Node()
+    network: Network = Network()
+    chain: Chain | None = None
+    chains: Annotated[tuple[Chain, ...], Field(min_length=1)] | None = None
+    dad: bool = Field(default=False, description="leave IPv6 duplicate address detection on in the pods")
+    steps: Annotated[tuple[Step, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _one_of_chain_and_chains(self) -> Scenario:
+        if (self.chain is None) == (self.chains is None):
+            raise ValueError("give either `chain` or `chains`")
+        return self
+
+    @property
+    def all_chains(self) -> tuple[Chain, ...]:
+        """The upper plugins to run it with, in the file's order."""
+        return self.chains if self.chain is None else (self.chain,)  # type: ignore[return-value]

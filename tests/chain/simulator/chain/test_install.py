@@ -1,0 +1,41 @@
+"""Installed launchers run: from a plain path, from an awkward one, from anywhere, with nothing in the environment."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from simulator.chain import install
+
+
+def supported(command, **options):
+    done = subprocess.run(
+        command, check=True, capture_output=True, env={"CNI_COMMAND": "VERSION"}, input=b"", **options
+    )
+    return json.loads(done.stdout)["supportedVersions"]
+
+
+@pytest.mark.parametrize("plugin", ["enim", "exclusive-device"])
+@pytest.mark.parametrize("folder", ["bin", 'a bin\'s {odd} "folder" $HOME'])
+def test_a_launcher_runs(tmp_path, plugin, folder):
+    install.write(tmp_path / folder, install.bundle())
+    assert supported([tmp_path / folder / plugin])[-1] == "1.1.0"
+    assert supported([f"./{plugin}"], cwd=tmp_path / folder)[-1] == "1.1.0"
+
+
+def test_a_launcher_runs_through_sh_if_the_interpreter_has_an_awkward_path(tmp_path):
+    interpreter = tmp_path / "it's {odd} $HOME" / "python"
+    interpreter.parent.mkdir()
+    interpreter.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    interpreter.chmod(0o755)
+    install.write(tmp_path / "bin", install.bundle(str(interpreter)))
+    assert supported([tmp_path / "bin" / "enim"])[-1] == "1.1.0"
+    assert supported(["./enim"], cwd=tmp_path / "bin")[-1] == "1.1.0"
+
+
+def test_a_plugin_writes_nothing_into_its_own_folder(tmp_path):
+    files = {path: content for path, content in install.bundle().items() if not path.endswith(".pyc")}
+    install.write(tmp_path, files)
+    supported([tmp_path / "enim"])
+    assert list(tmp_path.rglob("*.pyc")) == []

@@ -1,0 +1,141 @@
+import json
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytest
+
+from enim import wire
+from simulator.effects import Flow, NetnsView, WaitForChange
+from simulator.errors import StoreFault
+from simulator.model import Attachment, Eni, EniId, EniRecord, Link, Subnet
+from simulator.real import clock, control, driver
+
+SUBNET = Subnet("10.64.0.0/24", "10.64.0.1", "fd00:64::/64", "fd00:64::1")
+ENI = Eni(EniId("eni-1"), "02:00:00:00:00:01", "eni1", 1500, "10.64.0.11", "fd00:64::11", SUBNET)
+RECORDS = (
+    EniRecord(ENI, "in_use", Attachment("net", "c1", "eth0"), "default/web-0", "/run/netns/n1", "ADD of net/c1/eth0"),
+    EniRecord(ENI, "free"),
+)
+
+
+class KnowingAgent:
+    """Believes ``RECORDS``."""
+
+    def handle(self, request: wire.Request) -> Flow[wire.Reply]:
+        yield WaitForChange(0)
+        return wire.Reply(200)
+
+    def reconcile(self) -> Flow[None]:
+        yield WaitForChange(None)
+
+    def records(self) -> tuple[EniRecord, ...]:
+        return RECORDS
+
+
+class EmptyKernel:
+    """A node without links."""
+
+    def links(self) -> tuple[Link, ...]:
+        return ()
+
+    def inspect(self, path: str, mac: str) -> NetnsView:
+        return NetnsView("", None)
+
+    def move_home(self, path: str, mac: str, name: str) -> None:
+        return None
+
+    def restore(self, ifindex: int, name: str, mtu: int) -> None:
+        return None
+
+    def watch(self, callback: Callable[[], None]) -> Callable[[], None]:
+        return lambda: None
+
+
+class ForgetfulJournal:
+    """Keeps nothing; may be full."""
+
+    def __init__(self) -> None:
+        self.is_full = False
+
+    def append(self, events: Iterable[dict[str, Any]], clock_ns: int = 0) -> None:
+        return None
+
+    def save_clock_offset(self, offset_ns: int) -> None:
+        if self.is_full:
+            raise StoreFault("save the clock", 28, "disk full")
+
+
+@pytest.fixture
+def journal() -> ForgetfulJournal:
+    return ForgetfulJournal()
+
+
+@pytest.fixture
+def agent(journal: ForgetfulJournal) -> driver.Driver:
+    return driver.Driver(KnowingAgent(), EmptyKernel(), journal, clock.Clock())
+
+
+def test_state_is_the_clock_and_every_record_in_full(agent: driver.Driver) -> None:
+    reply = control.handle(agent, wire.Request("GET", "/state"))
+    state = json.loads(reply.body)
+    assert (reply.status, reply.content_type) == (200, "application/json")
+    assert state["clock_ms"] == pytest.approx(agent.records()[1] // 1_000_000, abs=5_000)
+    first, second = state["records"]
+    assert first == {
+        "eni": {
+            "id": "eni-1",
+            "mac": "02:00:00:00:00:01",
+            "name": "eni1",
+            "mtu": 1500,
+            "ipv4": "10.64.0.11",
+            "ipv6": "fd00:64::11",
+            "subnet": {
+                "cidr4": "10.64.0.0/24",
+                "gateway4": "10.64.0.1",
+                "cidr6": "fd00:64::/64",
+                "gateway6": "fd00:64::1",
+            },
+        },
+        "state": "in_use",
+        "attachment": {"network": "net", "container_id": "c1", "ifname": "eth0"},
+        "owner": "default/web-0",
+        "netns": "/run/netns/n1",
+        "reason": "ADD of net/c1/eth0",
+    }
+    assert (second["state"], second["attachment"], second["owner"]) == ("free", None, "")
+
+
+def test_clock_is_advanced_by_what_was_asked(agent: driver.Driver) -> None:
+    before_ms = agent.records()[1] // 1_000_000
+    reply = control.handle(agent, wire.Request("POST", "/clock", (("advance_ms", "3600000"),)))
+    assert reply.status == 200
+    assert 0 <= json.loads(reply.body)["clock_ms"] - before_ms - 3_600_000 < 5_000
+
+
+@pytest.mark.parametrize("value", ["", "-1", "1.5", "0x10", "\u0661", "1 ", "1" * 13, "later"])
+def test_advance_by_what_is_no_number_is_refused_and_the_clock_stays(agent: driver.Driver, value: str) -> None:
+    before_ns = agent.records()[1]
+    reply = control.handle(agent, wire.Request("POST", "/clock", (("advance_ms", value),)))
+    assert reply.status == 400
+    assert json.loads(reply.body)["code"] == 400
+    assert "advance_ms" in json.loads(reply.body)["message"]
+    assert agent.records()[1] - before_ns < 5_000_000_000
+
+
+def test_advance_without_its_parameter_is_refused(agent: driver.Driver) -> None:
+    assert control.handle(agent, wire.Request("POST", "/clock")).status == 400
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("POST", "/state", 405), ("GET", "/clock", 405), ("GET", "/", 404), ("POST", "/v1/eni", 404)],
+)
+def test_anything_else_is_refused(agent: driver.Driver, method: str, path: str, status: int) -> None:
+    reply = control.handle(agent, wire.Request(method, path))
+    assert (reply.status, json.loads(reply.body)["code"]) == (status, status)
+
+
+def test_advance_that_cannot_be_remembered_is_an_error(agent: driver.Driver, journal: ForgetfulJournal) -> None:
+    journal.is_full = True
+    reply = control.handle(agent, wire.Request("POST", "/clock", (("advance_ms", "1"),)))
+    assert (reply.status, json.loads(reply.body)) == (500, "save the clock: disk full")

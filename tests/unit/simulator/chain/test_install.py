@@ -1,0 +1,73 @@
+"""What an installation consists of, without running it."""
+
+import ast
+import os
+import sys
+
+import pytest
+
+from simulator.chain import install
+
+
+def package_of(files):
+    return {path.split("/", 2)[2] for path in files if path.startswith(f"{install.PACKAGES}/")}
+
+
+def test_bundle_has_two_launchers_and_the_package_compiled():
+    files = install.bundle()
+    assert [path for path in files if "/" not in path] == ["enim", "exclusive-device"]
+    tag = sys.implementation.cache_tag
+    assert {"enim/wire.py", f"enim/__pycache__/wire.{tag}.pyc", "enim/__init__.py"} <= package_of(files)
+    sources = [path for path in files if path.endswith(".py")]
+    assert len(sources) * 2 + 2 == len(files)
+
+
+def test_bundle_has_the_same_launchers_and_sources_every_time():
+    first, second = install.bundle(), install.bundle()
+    assert list(first) == list(second)
+    assert [path for path in first if first[path] != second[path] and not path.endswith(".pyc")] == []
+
+
+def test_bundle_compiles_for_no_check_at_run_time():
+    files = install.bundle()
+    compiled = next(content for path, content in files.items() if path.endswith(".pyc"))
+    assert int.from_bytes(compiled[4:8], "little") == 0b01  # PEP 552: by hash, unchecked
+
+
+def test_bundle_names_the_interpreter_absolutely_and_without_site():
+    first_line = install.bundle()["enim"].splitlines()[0].decode()
+    assert first_line == f"#!{os.path.realpath(sys.executable)} -ISE"
+    assert len(install.bundle()["enim"].splitlines()) == 6
+
+
+def test_bundle_replaces_the_interpreter_of_a_virtual_environment(tmp_path):
+    link = tmp_path / "python"
+    link.symlink_to(os.path.realpath(sys.executable))
+    assert install.bundle(str(link))["enim"] == install.bundle()["enim"]
+
+
+@pytest.mark.parametrize("folder", ["with space", "x" * 130])
+def test_bundle_starts_through_sh_where_no_shebang_can_name_the_interpreter(tmp_path, folder):
+    files = install.bundle(str(tmp_path / folder / "python"))
+    assert files["enim"].startswith(b"#!/bin/sh\nexec ")
+    inner = next(content for path, content in files.items() if path.endswith("/start-enim.py"))
+    assert isinstance(ast.parse(inner), ast.Module)
+
+
+def test_write_makes_only_the_launchers_executable_and_leaves_nothing_else(tmp_path):
+    files = install.bundle()
+    install.write(tmp_path / "bin", files)
+    install.write(tmp_path / "bin", files)
+    written = {
+        str(path.relative_to(tmp_path / "bin")): path for path in (tmp_path / "bin").rglob("*") if path.is_file()
+    }
+    assert {path: file.read_bytes() for path, file in written.items()} == files
+    modes = {path: file.stat().st_mode & 0o777 for path, file in written.items()}
+    assert modes == {path: 0o644 if "/" in path else 0o755 for path in files}
+
+
+def test_write_that_fails_leaves_no_temporary_file(tmp_path):
+    (tmp_path / "enim").mkdir()
+    with pytest.raises(OSError, match="directory"):
+        install.write(tmp_path, {"enim": b"#!/bin/sh\n"})
+    assert list(tmp_path.iterdir()) == [tmp_path / "enim"]
