@@ -1,0 +1,158 @@
+"""The set-up of ``scripts/``, on machines that lack things: few tools in PATH, a fake uv and pip, no network."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+TOOLS = ("awk", "cat", "chmod", "dirname", "flock", "mkdir", "mv", "readlink", "rm", "sh")
+
+PYTHON_WITHOUT_VENV = f"""#!/bin/sh
+case "$*" in *ensurepip*) exit 1 ;; esac
+exec {sys.executable} "$@"
+"""
+
+PYTHON_3_9 = """#!/bin/sh
+case "$*" in *"version_info <"*) exit 1 ;; esac
+echo /usr/bin/python3 3 9
+"""
+
+# Makes an environment whose pip writes an enim-lab that records its arguments, or fails while there is a file "broken".
+UV = f"""#!/bin/sh
+for made; do :; done
+mkdir -p "$made/bin"
+cat >"$made/bin/python" <<'END'
+#!/bin/sh
+case "$*" in
+*"-m pip install"*)
+    here=$(dirname "$0")
+    echo pip >>"$here/../../log"
+    [ ! -e "$here/../../broken" ] || exit 1
+    printf '%s\\n' '#!/bin/sh' 'echo "enim-lab $*" >>"$(dirname "$0")/../../log"' \\
+        '[ "$1" != run ] || exit 7' >"$here/enim-lab"
+    chmod +x "$here/enim-lab" ;;
+*) exec {sys.executable} "$@" ;;
+esac
+END
+chmod +x "$made/bin/python"
+"""
+
+
+class Machine:
+    """A checkout in ``tree`` and a machine whose PATH is ``path``."""
+
+    def __init__(self, folder: Path) -> None:
+        self.tree = folder / "a checkout"
+        self.path = folder / "bin"
+        self.path.mkdir()
+        shutil.copytree(ROOT / "scripts", self.tree / "scripts")
+        shutil.copy(ROOT / "pyproject.toml", self.tree)
+        for tool in TOOLS:
+            if found := shutil.which(tool):
+                (self.path / tool).symlink_to(found)
+
+    def provide(self, tool: str, text: str) -> None:
+        (self.path / tool).write_text(text)
+        (self.path / tool).chmod(0o755)
+
+    def run(self, *arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+        command = [self.tree / "scripts/run-scenarios", *arguments]
+        environment = {"PATH": str(self.path)}
+        return subprocess.run(
+            command, check=False, cwd=cwd or self.tree, env=environment, capture_output=True, text=True, timeout=30
+        )
+
+    def log(self) -> list[str]:
+        """What was run since the last look."""
+        file = self.tree / "log"
+        lines = file.read_text().splitlines() if file.exists() else []
+        file.unlink(missing_ok=True)
+        return lines
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path)
+
+
+@pytest.fixture
+def machine_with_uv(machine: Machine) -> Machine:
+    machine.provide("python3", PYTHON_WITHOUT_VENV)
+    machine.provide("uv", UV)
+    return machine
+
+
+RUN = ["enim-lab doctor --install", "enim-lab run scenarios"]
+
+
+def test_setup_without_python_says_what_to_install(machine: Machine) -> None:
+    outcome = machine.run()
+    assert (outcome.returncode, "Python 3.11 or newer is needed (no python3 was found)" in outcome.stderr) == (3, True)
+
+
+def test_setup_with_an_old_python_names_its_version(machine: Machine) -> None:
+    machine.provide("python3", PYTHON_3_9)
+    outcome = machine.run()
+    assert (outcome.returncode, "Python 3.11 or newer is needed (python3 is 3.9)" in outcome.stderr) == (3, True)
+
+
+def test_setup_without_venv_says_what_to_install(machine: Machine) -> None:
+    machine.provide("python3", PYTHON_WITHOUT_VENV)
+    outcome = machine.run()
+    assert (outcome.returncode, "Install one of python3-venv" in outcome.stderr) == (3, True)
+    assert not (machine.tree / ".venv").exists()
+
+
+def test_run_scenarios_passes_arguments_and_status_on(machine_with_uv: Machine) -> None:
+    outcome = machine_with_uv.run("-k", "two words")
+    assert outcome.returncode == 7, outcome.stderr
+    assert machine_with_uv.log() == ["pip", "enim-lab doctor --install", "enim-lab run scenarios -k two words"]
+
+
+def test_run_scenarios_from_elsewhere_names_the_checkout(machine_with_uv: Machine, tmp_path: Path) -> None:
+    machine_with_uv.run(cwd=tmp_path)
+    assert machine_with_uv.log()[-1] == f"enim-lab run {machine_with_uv.tree.resolve()}/scenarios"
+
+
+def test_setup_reuses_a_whole_environment(machine_with_uv: Machine) -> None:
+    machine_with_uv.run()
+    machine_with_uv.log()
+    outcome = machine_with_uv.run()
+    assert (machine_with_uv.log(), outcome.stderr) == (RUN, "")
+
+
+def test_setup_does_not_trust_an_interrupted_one(machine_with_uv: Machine) -> None:
+    (machine_with_uv.tree / "broken").touch()
+    assert machine_with_uv.run().returncode == 3
+    (machine_with_uv.tree / "broken").unlink()
+    assert machine_with_uv.log() == ["pip"]
+    machine_with_uv.run()
+    assert machine_with_uv.log() == ["pip", *RUN]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "log"),
+    [("click>=8.1", "click>=8.2", ["pip", *RUN]), ("line-length = 120", "line-length = 121", RUN)],
+    ids=["a dependency", "a linter's setting"],
+)
+def test_setup_follows_the_dependency_list_only(
+    machine_with_uv: Machine, before: str, after: str, log: list[str]
+) -> None:
+    machine_with_uv.run()
+    machine_with_uv.log()
+    manifest = machine_with_uv.tree / "pyproject.toml"
+    assert before in manifest.read_text()
+    manifest.write_text(manifest.read_text().replace(before, after))
+    machine_with_uv.run()
+    assert machine_with_uv.log() == log
+
+
+def test_setup_notices_that_the_interpreter_is_gone(machine_with_uv: Machine) -> None:
+    machine_with_uv.run()
+    machine_with_uv.log()
+    (machine_with_uv.tree / ".venv/bin/python").unlink()
+    machine_with_uv.run()
+    assert machine_with_uv.log() == ["pip", *RUN]
