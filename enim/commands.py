@@ -3,9 +3,10 @@
     ADD  configuration → own netns? → POST → answer valid? → wishes met? → the NIC is where it must be? → print
     DEL  DELETE
 
-Rules: nothing is retried once it was sent, save that a DELETE follows a POST that failed in any way that can have
-allocated: exactly one, bounded, and the first error is the one that is reported. An answer of 4xx is the agent's word
-that nothing was allocated; a DELETE after it could only end what another ADD has got, so there is none.
+Rules: a POST is never sent twice. A DELETE follows one that failed in any way that can have allocated: once, bounded,
+and the first error is the one that is reported. A DELETE whose connection broke is sent again. An answer of 4xx is
+the agent's word that nothing was allocated; a DELETE after it could only end what another ADD has got, so there is
+none.
 
 Source: contract A7, C5 (deadlines), C9 R1 to R7; design D2 to D6, D13.
 """
@@ -174,7 +175,8 @@ def _request(method: str, checked: "config.Config", body: bytes = b"") -> wire.R
 
 
 def _ask(socket: str, request: wire.Request, budget: tuple[int, int, int]) -> "Steps":
-    """One round trip; connecting is retried within the budget, because then nothing was sent.
+    """One round trip. Within the budget connecting is retried, as nothing was sent then; and a DELETE, which is
+    idempotent, also when its connection broke: an agent that dies may still accept what it will never answer.
 
     Raises:
         CniError: 11, the agent cannot be connected: nothing was sent.
@@ -191,6 +193,10 @@ def _ask(socket: str, request: wire.Request, budget: tuple[int, int, int]) -> "S
             if failure.errno not in RETRIED or now + pause >= start + connect_ms:
                 text = f"the agent cannot be reached at {socket}"[:256]
                 raise errors.CniError(errors.TRY_AGAIN_LATER, text, failure.text[:256]) from None
+        except errors.Interrupted:
+            now = yield effects.Now()
+            if request.method != "DELETE" or now + pause >= start + connect_ms:
+                raise
         yield effects.Sleep(pause)
         now += pause
         pause = min(2 * pause, PAUSE_MS_MAX)

@@ -222,7 +222,6 @@ def test_add_whose_answer_is_lost_releases_once():
     ("outcome", "note"),
     [
         (wire.Reply(500, b'"locked"'), "locked"),
-        (errors.Interrupted("the deadline has passed"), "the deadline has passed"),
         (errors.Unreachable(errno.EACCES, "Permission denied"), f"the agent cannot be reached at {SOCKET}"),
         (RuntimeError("a bug"), "a bug"),
     ],
@@ -232,6 +231,12 @@ def test_add_reports_the_first_error_and_the_failed_roll_back_as_a_detail(outcom
     logged = (effects.Log(f"enim: c1 eth0: {text}"), None)
     error = play(commands.add(call()), START, (post(), LOST), (roll_back(), outcome), logged)
     assert (error.code, error.details) == (11, f"{LOST.text}; {text}")
+
+
+def test_roll_back_whose_connection_breaks_is_sent_again_as_the_dying_agent_may_have_accepted_it():
+    script = [START, (post(), LOST), (roll_back(), LOST), (effects.Sleep(50), None), (roll_back(9_950), RELEASED)]
+    error = play(commands.add(call()), *script)
+    assert (error.code, error.details) == (11, LOST.text)
 
 
 def test_roll_back_waits_for_an_agent_that_is_restarting():
@@ -367,11 +372,26 @@ def test_del_of_what_the_agent_does_not_know_is_a_success(reply):
         (wire.Reply(500, b'"noop enim"'), 101),
         (wire.Reply(400, b'{"code":400,"message":"bad"}'), 101),
         (wire.Reply(302), 101),
-        (LOST, 11),
     ],
 )
 def test_del_that_the_agent_does_not_confirm_fails(outcome, code):
     assert play(commands.delete(call("DEL")), (DELETE, outcome)).code == code
+
+
+def test_del_whose_connection_breaks_is_sent_again_until_its_time_is_up():
+    script = [(DELETE, LOST), (effects.Sleep(50), None), (DELETE, LOST), (effects.Sleep(100), None), (DELETE, RELEASED)]
+    assert play(commands.delete(call("DEL")), *script) is None
+    pauses_ms = [50, 100, 200, 400, 800, *[1_000] * 23]
+    assert sum(pauses_ms) < 25_000 <= sum(pauses_ms) + 1_000
+    flow = commands.delete(call("DEL"))
+    whole_ms = [min(25_000, 50_000 - sum(pauses_ms[:count])) for count in range(len(pauses_ms) + 1)]
+    script = [
+        line
+        for ms, timeout_ms in zip(pauses_ms, whole_ms, strict=False)
+        for line in ((effects.Request(SOCKET, request("DELETE"), timeout_ms), LOST), (effects.Sleep(ms), None))
+    ]
+    last = (effects.Request(SOCKET, request("DELETE"), whole_ms[-1]), LOST)
+    assert play(flow, *script, last).code == 11
 
 
 def test_del_waits_for_the_agent():
