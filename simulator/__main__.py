@@ -6,6 +6,7 @@ Exit status: 0 all passed, 1 something failed, 2 the input was wrong, 3 this mac
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
 
@@ -41,23 +42,32 @@ def main() -> None:
 
 @main.command()
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--lab", type=click.Choice(["userns"]), default="userns", help="What the node runs in.")
+@click.option(
+    "--lab", type=click.Choice(["userns", "sim"]), help="What the node runs in; else userns if it works, else sim."
+)
 @click.option("--junit", type=click.Path(dir_okay=False, path_type=Path), help="Write the verdicts as JUnit XML.")
+@click.option("--trace", type=click.Path(dir_okay=False, path_type=Path), help="Write every event as JSON lines.")
 @click.option(
     "-k", "expression", default="", metavar="EXPR", help="Only runs whose name has this text ('and', 'or', 'not')."
 )
 @click.option("-v", "--verbose", is_flag=True, help="A line per step.")
-def run(paths: tuple[Path, ...], lab: str, junit: Path | None, expression: str, *, verbose: bool) -> None:
+def run(
+    paths: tuple[Path, ...], lab: str | None, junit: Path | None, trace: Path | None, expression: str, *, verbose: bool
+) -> None:
     """Run scenario files, or all files of a folder; without PATHS, the library that comes with enim."""
     from rich.console import Console
 
-    from simulator.composition import run_scenarios
-    from simulator.report import console
+    from simulator.composition import Report, run_scenarios
+    from simulator.report import console, jsonl
     from simulator.report import junit as junit_report
 
-    reports = [console.ConsoleReport(Console(), verbose=verbose)]
-    others = [] if junit is None else [junit_report.JunitReport(junit)]
-    sys.exit(run_scenarios(paths or _library(), lab, expression, [*reports, *others]))
+    reports: list[Report] = [console.ConsoleReport(Console(), verbose=verbose)]
+    with contextlib.ExitStack() as stack:
+        if junit is not None:
+            reports.append(junit_report.JunitReport(junit))
+        if trace is not None:
+            reports.append(stack.enter_context(jsonl.TraceReport(trace)))
+        sys.exit(run_scenarios(paths or _library(), lab, expression, reports))
 
 
 def _library() -> tuple[Path, ...]:

@@ -1,24 +1,119 @@
-"""EDGE: puts a scenario run together: loads the files, starts a lab for each run, hands its world to the runner."""
+"""EDGE: puts a scenario run together: loads the files, makes a fresh world of the chosen lab for each run, gives it
+to the runner.
+
+Nothing Linux-only is imported before a lab is chosen: ``sim`` runs wherever Python does.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Protocol
 
-from simulator.chain import install
+from simulator.effects import World
 from simulator.errors import LabError, ScenarioError
-from simulator.lab import doctor, namespaces
-from simulator.real import clock, node
 from simulator.report import events
-from simulator.scenario import load, run, select
+from simulator.scenario import load, run, schema, select
 
 Report = Callable[[events.Event], None]
+USERNS, SIM = "userns", "sim"
 
 
-def run_scenarios(paths: Sequence[Path], lab: str, expression: str, reports: Sequence[Report]) -> int:
-    """Run every chosen scenario in every chosen chain, each in a fresh lab.
+class Lab(Protocol):
+    """What a node runs in."""
+
+    name: str
+    why: str
+
+    def world(self, scenario: schema.Scenario) -> contextlib.AbstractContextManager[World]:
+        """A fresh node with the ENIs of a scenario; gone when the context ends. Raises LabError."""
+        ...
+
+    def now_ms(self) -> float:
+        """The time that a run takes; in virtual time, none."""
+        ...
+
+
+class _Userns:
+    """The real kernel and real plugin processes, in namespaces of their own."""
+
+    name = USERNS
+
+    def __init__(self, *, needs_host_device: bool) -> None:
+        from simulator.chain import install  # noqa: PLC0415 - Linux only
+        from simulator.lab import doctor, namespaces  # noqa: PLC0415 - Linux only
+
+        self._host_device = doctor.find_host_device()
+        if self._host_device is None and needs_host_device:
+            raise LabError("the host-device plugin is not installed", "Run `enim-lab doctor --install`")
+        namespaces.start(lambda _channel, _scratch: None).close()
+        self._plugins = install.bundle(sys.executable)
+        is_root = namespaces.has_cap_sys_admin()
+        self.why = "namespaces of root's own" if is_root else f"an unprivileged user namespace of uid {os.getuid()}"
+
+    @contextlib.contextmanager
+    def world(self, scenario: schema.Scenario) -> Iterator[World]:
+        from simulator.lab import namespaces  # noqa: PLC0415 - Linux only
+        from simulator.real import node  # noqa: PLC0415 - Linux only
+
+        setup = node.NodeSetup(scenario.node.enis, self._plugins, self._host_device)
+        process = namespaces.start(lambda channel, scratch: node.serve(channel, scratch, setup))
+        try:
+            world = node.RemoteWorld(process.channel)
+            yield world
+            world.close()
+        finally:
+            process.close()
+
+    def now_ms(self) -> float:
+        return time.monotonic() * 1000
+
+
+class _Sim:
+    """Everything in this process and in virtual time: the shipped flows against models of kernel, hardware and host-
+    device.
+    """
+
+    name = SIM
+
+    def __init__(self, why: str) -> None:
+        self.why = why
+
+    @contextlib.contextmanager
+    def world(self, scenario: schema.Scenario) -> Iterator[World]:
+        from simulator import topology  # noqa: PLC0415 - each lab pays for its own imports
+        from simulator.virtual import node  # noqa: PLC0415 - each lab pays for its own imports
+
+        yield node.Node(topology.enis(scenario.node.enis))
+
+    def now_ms(self) -> float:
+        return 0.0
+
+
+def choose_lab(name: str | None, *, needs_host_device: bool) -> Lab:
+    """The lab that was asked for; without a wish ``userns`` if it works on this machine, else ``sim``.
+
+    Raises:
+        LabError: the one that was asked for does not work here.
+    """
+    if name == SIM:
+        return _Sim("asked for; virtual time, no kernel, no process")
+    if name == USERNS:
+        return _Userns(needs_host_device=needs_host_device)
+    try:
+        return _Userns(needs_host_device=needs_host_device)
+    except LabError as error:
+        return _Sim(f"virtual time, as userns does not work here ({error.cause})")
+    except (ImportError, OSError, AttributeError) as error:  # not Linux
+        return _Sim(f"virtual time, as userns needs Linux ({error})")
+
+
+def run_scenarios(paths: Sequence[Path], lab_name: str | None, expression: str, reports: Sequence[Report]) -> int:
+    """Run every chosen scenario in every chosen chain, each in a fresh world.
 
     Returns:
         The exit status: 0 all passed, 1 something failed.
@@ -34,43 +129,30 @@ def run_scenarios(paths: Sequence[Path], lab: str, expression: str, reports: Seq
 
     loaded = [load.load(path) for path in load.find(tuple(paths))]
     wanted = select.parse(expression)
-    runs = [
-        (one, chain) for one in loaded for chain in one.scenario.all_chains if wanted(f"{one.scenario.name} {chain}")
-    ]
+    runs = [(one, chain) for one in loaded for chain in one.scenario.all_chains if wanted(_run_name(one, chain))]
     if not runs:
         raise ScenarioError(", ".join(map(str, paths)), 0, 0, f"no scenario matches -k {expression!r}")
-    host_device = doctor.find_host_device()
-    if host_device is None and any(chain == "host-device" for _, chain in runs):
-        raise LabError("the host-device plugin is not installed", "Run `enim-lab doctor --install`")
-    plugins = install.bundle(sys.executable)
-    started = clock.monotonic_ms()
-    report(events.RunStarted(lab, _who(), len(runs)))
+    lab = choose_lab(lab_name, needs_host_device=any(chain == "host-device" for _, chain in runs))
+    started_ms = lab.now_ms()
+    report(events.RunStarted(lab.name, lab.why, len(runs)))
     failed_count = 0
     for one, chain in runs:
-        setup = node.NodeSetup(one.scenario.node.enis, plugins, host_device)
-        finished = _run_one(one, chain, setup, report)
+        finished = _run_one(one, chain, lab, report)
         report(finished)
         failed_count += finished.failed is not None
-    report(events.RunFinished(len(runs) - failed_count, failed_count, clock.monotonic_ms() - started))
+    report(events.RunFinished(len(runs) - failed_count, failed_count, lab.now_ms() - started_ms))
     return 1 if failed_count else 0
 
 
-def _who() -> str:
-    if namespaces.has_cap_sys_admin():
-        return "namespaces of root's own"
-    return f"an unprivileged user namespace of uid {os.getuid()}"
+def _run_name(loaded: load.LoadedScenario, chain: str) -> str:
+    return f"{loaded.scenario.name} {chain}"
 
 
-def _run_one(loaded: load.LoadedScenario, chain: str, setup: node.NodeSetup, report: Report) -> events.ScenarioFinished:
+def _run_one(loaded: load.LoadedScenario, chain: str, lab: Lab, report: Report) -> events.ScenarioFinished:
     scenario = loaded.scenario
     report(events.ScenarioStarted(scenario.name, chain, loaded.file))
-    started = clock.monotonic_ms()
-    process = namespaces.start(lambda channel, scratch: node.serve(channel, scratch, setup))
-    try:
-        world = node.RemoteWorld(process.channel)
-        report(events.LabUp(len(world.enis), clock.monotonic_ms() - started))
+    started_ms = lab.now_ms()
+    with lab.world(scenario) as world:
+        report(events.LabUp(len(world.enis), lab.now_ms() - started_ms))
         failed = run.ScenarioRun(loaded, chain, world, report).run()
-        world.close()
-    finally:
-        process.close()
-    return events.ScenarioFinished(scenario.name, chain, loaded.file, clock.monotonic_ms() - started, failed)
+    return events.ScenarioFinished(scenario.name, chain, loaded.file, lab.now_ms() - started_ms, failed)

@@ -147,10 +147,14 @@ class World(Protocol):
         """The world's own time since it began, milliseconds."""
         ...
 
-    def start_agent(self) -> None:
-        """Start the agent on the state it left; return when it serves."""
+    def start_agent(self, after_ms: int = 0) -> None:
+        """Start the agent on the state it left; return when it serves, at once if it starts ``after_ms`` from now."""
         ...
 
     def kill_agent(self) -> None:
         """SIGKILL the agent; return when it is gone."""
+        ...
+
+    def crash_agent_at(self, failpoint: str, back_after_ms: int) -> None:
+        """The agent dies when it next comes to a failpoint (``agent.failpoints``), and is back some time later."""
         ...

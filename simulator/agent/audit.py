@@ -34,6 +34,7 @@ class Grant:
         addresses: the result's addresses, CIDR texts.
         superseded: a newer container of the same owner was acknowledged since (design D6 c).
         netns_deleted: the runtime removed the namespace.
+        ending: the runtime has sent a DEL; however that ended, the container no longer counts on its NIC.
     """
 
     attachment: Attachment
@@ -43,11 +44,12 @@ class Grant:
     addresses: tuple[str, ...]
     superseded: bool = False
     netns_deleted: bool = False
+    ending: bool = False
 
     @property
     def live(self) -> bool:
         """Whether the container must have its NIC, and nobody else may."""
-        return not self.superseded and not self.netns_deleted
+        return not (self.superseded or self.netns_deleted or self.ending)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,12 @@ class Auditor:
                 self._grants[other.attachment] = replace(other, superseded=True)
         self._grants.pop(grant.attachment, None)
         self._grants[grant.attachment] = grant
+
+    def ending(self, attachment: Attachment) -> None:
+        """A DEL is sent."""
+        grant = self._grants.get(attachment)
+        if grant is not None:
+            self._grants[attachment] = replace(grant, ending=True)
 
     def ended(self, attachment: Attachment) -> None:
         """A DEL was acknowledged."""

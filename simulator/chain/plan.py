@@ -184,6 +184,8 @@ def conflist(
     socket: str,
     device: str = "",
     routes: Sequence[Mapping[str, Any]] = (),
+    arguments: Mapping[str, Any] | None = None,
+    capabilities: Sequence[str] = (),
 ) -> NetworkList:
     """The network of a lab for one of the two upper plugins.
 
@@ -192,6 +194,8 @@ def conflist(
         socket: the agent's socket, into ``ipam.socket``.
         device: the host name of the NIC for host-device, which chooses before it asks (design D5); "" leaves it out.
         routes: into ``ipam.routes``.
+        arguments: the conf's ``args``; None leaves it out.
+        capabilities: what the upper plugin says it takes as ``runtimeConfig``.
     """
     ipam: dict[str, Any] = {"type": "enim", "socket": socket}
     if routes:
@@ -199,4 +203,8 @@ def conflist(
     plugin: dict[str, Any] = {"type": chain, "ipam": ipam}
     if device:
         plugin["device"] = device
+    if arguments:
+        plugin["args"] = dict(arguments)
+    if capabilities:
+        plugin["capabilities"] = dict.fromkeys(capabilities, True)
     return NetworkList(name, cni_version, (plugin,))

@@ -1,19 +1,22 @@
-"""The agent's second, private API, for a lab: what it believes, and its clock. No client of the agent ever sees it.
+"""EDGE: the agent's second, private API, for a lab: what it believes, and its clock. No client of the agent ever sees it.
 
 ``GET /state`` → ``{"clock_ms": int, "records": [EniRecord as JSON, …]}``
 ``POST /clock?advance_ms=N`` → ``{"clock_ms": int}``: adds N milliseconds (decimal, at most 12 digits) to the clock.
+``POST /crash?at=FAILPOINT`` → ``{"at": FAILPOINT}``: the process kills itself when it comes to that failpoint.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import signal
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from enim import framing, wire
 from simulator import errors
-from simulator.agent import api
+from simulator.agent import api, failpoints
 from simulator.real import driver
 
 NS_PER_MS = 1_000_000
@@ -46,9 +49,18 @@ def _clock(agent: driver.Driver, request: wire.Request) -> wire.Reply:
     return _json({"clock_ms": clock_ns // NS_PER_MS})
 
 
+def _crash(agent: driver.Driver, request: wire.Request) -> wire.Reply:
+    failpoint = request.parameter("at")
+    if failpoint not in failpoints.FAILPOINTS:
+        return api.fault(400, f"at is {failpoint[:20]!r}, not one of {', '.join(failpoints.FAILPOINTS)}")
+    agent.crash_at(failpoint, lambda: os.kill(os.getpid(), signal.SIGKILL))
+    return _json({"at": failpoint})
+
+
 _ROUTES: Mapping[str, tuple[str, Callable[[driver.Driver, wire.Request], wire.Reply]]] = {
     "/state": ("GET", _state),
     "/clock": ("POST", _clock),
+    "/crash": ("POST", _crash),
 }
 
 

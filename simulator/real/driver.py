@@ -18,6 +18,7 @@ from typing import Any, Protocol, TypeVar
 
 from enim import wire
 from simulator import effects, errors
+from simulator.agent import failpoints
 from simulator.model import EniRecord, Link
 from simulator.real import clock
 
@@ -86,6 +87,8 @@ class Driver:
         self._wake = threading.Condition()
         self._changes = 0  # how often links or the agent's state changed
         self._stopped = False
+        self._failpoint = ""
+        self._crash: Callable[[], None] = lambda: None
         self._unwatch: Callable[[], None] | None = None
         self._background: threading.Thread | None = None
 
@@ -178,11 +181,21 @@ class Driver:
                 else:
                     return effect
 
+    def crash_at(self, failpoint: str, crash: Callable[[], None]) -> None:
+        """Call ``crash``, which does not return, when a flow comes to that failpoint (``agent.failpoints``)."""
+        with self._lock:
+            self._failpoint, self._crash = failpoint, crash
+
     def _persist(self, effect: effects.Persist) -> Exception | None:
+        is_reached = failpoints.is_reached(self._failpoint, effect.events)
+        if is_reached and not failpoints.FAILPOINTS[self._failpoint].is_durable:
+            self._crash()
         try:
             self._journal.append(effect.events, self._clock.now_ns())
         except Exception as error:  # noqa: BLE001 - as in run
             return error
+        if is_reached:
+            self._crash()
         self._note_change()  # who wakes up needs the lock to look, and by then the flow has applied the events
         return None
 

@@ -8,11 +8,9 @@ values.
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
-import signal
 import socket
-import sys
 import time
 import traceback
 from collections.abc import Mapping, Sequence
@@ -23,11 +21,11 @@ from typing import Any
 
 from enim import effects as plugin_effects
 from enim import errors as plugin_errors
-from enim import transport, wire
+from enim import rtnetlink, transport, wire
 from simulator.chain import execute, install
 from simulator.errors import LabError, SimulatorError, WorldFault
 from simulator.model import Attachment, Eni, EniId, EniRecord, Link, PluginCall, PluginOutcome, Snapshot, Subnet
-from simulator.real import cloud, echo, kernel, server
+from simulator.real import agent_process, cloud, echo, kernel
 
 CONTROL_TIMEOUT_MS = 5_000
 
@@ -54,15 +52,14 @@ class Node:
         self._setup = setup
         self._bin = scratch / "cni-bin"
         self._netns = scratch / "netns"
-        self._agent_files = scratch / "agent"
-        for directory in (self._bin, self._netns, self._agent_files):
+        agent_files = scratch / "agent"
+        for directory in (self._bin, self._netns, agent_files):
             directory.mkdir()
         install.write(self._bin, dict(setup.plugins))
         if setup.host_device is not None:
             (self._bin / "host-device").symlink_to(setup.host_device)
-        self.socket = str(self._agent_files / "agent.sock")
-        self._control = str(self._agent_files / "control.sock")
-        self._agent_pid = 0
+        self._agent = agent_process.AgentProcess(agent_files, setup.enis)
+        self.socket = str(self._agent.socket)
         self.enis: Sequence[Eni] = cloud.attach(setup.enis)
         self._kernel = kernel.Kernel()
         self.start_agent()
@@ -83,8 +80,9 @@ class Node:
 
     def snapshot(self) -> Snapshot:
         links: dict[str, tuple[Link, ...]] = {"": self._kernel.links()}
-        for path in sorted(self._netns.iterdir()):
-            links[str(path)] = self._kernel.netns_links(str(path))
+        for path in sorted(map(str, self._netns.iterdir())):
+            if rtnetlink.netns_alive(path):  # else a plain file is left where a namespace was (K9)
+                links[path] = self._kernel.netns_links(path)
         state = self._ask_agent("GET", "/state", ())
         if state is None:
             return Snapshot((), agent_running=False, clock_ms=0, links=links)
@@ -95,64 +93,26 @@ class Node:
         if self._ask_agent("POST", "/clock", (("advance_ms", str(ms)),)) is None:
             raise WorldFault("clock.advance", 0, "the agent does not run")
 
-    def start_agent(self) -> None:
-        if self._agent_pid:
-            raise WorldFault("agent.start", 0, "the agent runs already")
-        ready, tell_ready = os.pipe()
-        self._agent_pid = os.fork()
-        if self._agent_pid == 0:
-            os.close(ready)
-            self._be_agent(tell_ready)
-        os.close(tell_ready)
-        with os.fdopen(ready, "rb") as pipe:
-            is_ready = pipe.read() != b""
-        if not is_ready:
-            self.kill_agent()
-            log = (self._agent_files / "agent.log").read_text(errors="replace")
-            raise LabError(f"the agent did not start: {log[-500:].strip() or 'it said nothing'}")
+    def start_agent(self, after_ms: int = 0) -> None:
+        self._agent.start(after_ms)
 
     def kill_agent(self) -> None:
-        if not self._agent_pid:
-            raise WorldFault("agent.kill", 0, "the agent does not run")
-        os.kill(self._agent_pid, signal.SIGKILL)
-        os.waitpid(self._agent_pid, 0)
-        self._agent_pid = 0
+        self._agent.kill()
+
+    def crash_agent_at(self, failpoint: str, back_after_ms: int) -> None:
+        if self._ask_agent("POST", "/crash", (("at", failpoint),)) is None:
+            raise WorldFault("agent.crash", 0, "the agent does not run")
+        self._agent.keep_reserve(back_after_ms)
 
     def agent_pid(self) -> int:
         """The agent's pid as the node sees it, 0 if it does not run."""
-        return self._agent_pid
-
-    def _be_agent(self, tell_ready: int) -> None:
-        """The agent's process: the same code as ``enim-lab agent``."""
-        status = 1
-        try:
-            log = os.open(self._agent_files / "agent.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-            os.dup2(log, 1)
-            os.dup2(log, 2)
-            os.closerange(3, tell_ready)
-            os.closerange(tell_ready + 1, os.sysconf("SC_OPEN_MAX"))
-
-            def ready() -> None:
-                os.write(tell_ready, b"ready")
-                os.close(tell_ready)
-
-            server.run_agent(
-                Path(self.socket), self._agent_files / "state.db", self._setup.enis, Path(self._control), ready
-            )
-            status = 0
-        except SimulatorError as error:
-            print(error, file=sys.stderr)  # noqa: T201 - stderr is the agent's log
-        except BaseException:  # noqa: BLE001 - a forked process must not go on as its parent
-            traceback.print_exc()
-        finally:
-            sys.stderr.flush()
-            os._exit(status)
+        return self._agent.pid
 
     def _ask_agent(self, method: str, path: str, query: tuple[tuple[str, str], ...]) -> Any:
         """One question on the control socket; None if no agent answers there."""
         request = wire.Request(method, path, query)
         try:
-            reply = transport.round_trip(plugin_effects.Request(self._control, request, CONTROL_TIMEOUT_MS))
+            reply = transport.round_trip(plugin_effects.Request(str(self._agent.control), request, CONTROL_TIMEOUT_MS))
         except (plugin_errors.Unreachable, plugin_errors.Interrupted):
             return None
         if reply.status != 200:
@@ -180,12 +140,12 @@ def serve(channel: socket.socket, scratch: Path, setup: NodeSetup) -> None:
     try:
         node = Node(setup, scratch)
     except SimulatorError as error:
-        connection.send(("raise", error))
+        _answer(connection, ("raise", error))
         return
     except Exception:
-        connection.send(("raise", LabError(f"the node did not start: {traceback.format_exc()}")))
+        _answer(connection, ("raise", LabError(f"the node did not start: {traceback.format_exc()}")))
         raise
-    connection.send(("ok", (tuple(node.enis), node.socket)))
+    _answer(connection, ("ok", (tuple(node.enis), node.socket)))
     while True:
         try:
             method, arguments, keywords = connection.recv()
@@ -197,6 +157,11 @@ def serve(channel: socket.socket, scratch: Path, setup: NodeSetup) -> None:
             answer = ("raise", error)
         except Exception:  # noqa: BLE001 - the other end tells its user
             answer = ("raise", LabError(f"the node failed in {method}: {traceback.format_exc()}"))
+        _answer(connection, answer)
+
+
+def _answer(connection: Connection, answer: tuple[str, object]) -> None:
+    with contextlib.suppress(OSError):  # the runner is gone; the next thing that is received says so
         connection.send(answer)
 
 
@@ -243,11 +208,14 @@ class RemoteWorld:
     def elapsed_ms(self) -> float:
         return (time.monotonic() - self._began) * 1000
 
-    def start_agent(self) -> None:
-        self._call("start_agent")
+    def start_agent(self, after_ms: int = 0) -> None:
+        self._call("start_agent", after_ms)
 
     def kill_agent(self) -> None:
         self._call("kill_agent")
+
+    def crash_agent_at(self, failpoint: str, back_after_ms: int) -> None:
+        self._call("crash_agent_at", failpoint, back_after_ms)
 
     def agent_pid(self) -> int:
         """The agent's pid as the node sees it, 0 if it does not run."""

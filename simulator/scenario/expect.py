@@ -35,8 +35,13 @@ def answer(expected: schema.Expect | None, got: plan.Answer, eni: str, resolve: 
     return problems
 
 
-def state(expected: schema.Expect, snapshot: Snapshot) -> list[str]:
-    """What the agent says."""
+def state(expected: schema.Expect, snapshot: Snapshot, netns: Mapping[str, str], resolve: Resolve) -> list[str]:
+    """What the agent says and what the kernel shows.
+
+    Args:
+        netns: container → path of its network namespace.
+        resolve: puts the values of ``${…}`` into a text.
+    """
     problems: list[str] = []
     if (expected.enis or expected.owner) and not snapshot.agent_running:
         return ["the agent does not run, so nothing is known of its ENIs"]
@@ -50,7 +55,23 @@ def state(expected: schema.Expect, snapshot: Snapshot) -> list[str]:
             problems.append(
                 f"{pod} must be held by {container or 'nobody'}, but is by {', '.join(holders) or 'nobody'}"
             )
+    for eni, link in (expected.links or {}).items():
+        problems += _link(resolve(eni), link, snapshot, netns)
     return problems
+
+
+def _link(eni: str, expected: schema.LinkIs, snapshot: Snapshot, netns: Mapping[str, str]) -> list[str]:
+    macs = [record.eni.mac for record in snapshot.records if record.eni.id == eni]
+    found = [link for links in snapshot.links.values() for link in links if link.mac in macs]
+    if len(found) != 1:
+        return [f"the kernel must show {eni} once, but shows it {len(found)} times"]
+    where = "" if expected.in_ == "home" else netns[expected.in_]
+    wanted = {"netns": where, **expected.model_dump(exclude_none=True, exclude={"in_"})}
+    return [
+        f"the kernel must show {eni} with {key} {value!r}, but shows {getattr(found[0], key)!r}"
+        for key, value in wanted.items()
+        if getattr(found[0], key) != value
+    ]
 
 
 def _held_by(pod: str, records: Sequence[EniRecord]) -> list[EniRecord]:

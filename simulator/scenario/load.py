@@ -51,11 +51,13 @@ class LoadedScenario:
         file: the path as it was given.
         scenario: the model.
         step_lines: 1-based line of each step.
+        finally_lines: the same for the steps of ``finally``.
     """
 
     file: str
     scenario: schema.Scenario
     step_lines: tuple[int, ...]
+    finally_lines: tuple[int, ...] = ()
 
 
 def find(paths: tuple[Path, ...]) -> list[Path]:
@@ -119,7 +121,8 @@ def parse(file: str, data: bytes) -> LoadedScenario:
         raise document.invalid(error) from error
     document.check_references(scenario, value)
     lines = tuple(document.line(("steps", index)) for index in range(len(scenario.steps)))
-    return LoadedScenario(file, scenario, lines)
+    finally_lines = tuple(document.line(("finally", index)) for index in range(len(scenario.finally_)))
+    return LoadedScenario(file, scenario, lines, finally_lines)
 
 
 class _Document:
@@ -229,14 +232,16 @@ class _Document:
     def check_references(self, scenario: schema.Scenario, value: Mapping[str, Any]) -> None:
         """Every container that a step names, and every ``${container.output}``, was made by an earlier add."""
         made: list[str] = []
-        for index, step in enumerate(scenario.steps):
-            place: Place = ("steps", index)
+        steps = [(("steps", index), step) for index, step in enumerate(scenario.steps)]
+        steps += [(("finally", index), step) for index, step in enumerate(scenario.finally_)]
+        for place, step in steps:
             for where, container in _containers(step):
                 if container not in made:
                     raise self.error((*place, *where), _no_such(container, made))
-            if step.add is not None and step.add.container not in made:
-                made.append(step.add.container)
-            for where, text in _texts(value["steps"][index], place):
+            new = step.add.container if step.add is not None else _out_of_the_blue(step)
+            if new is not None and new not in made:
+                made.append(new)
+            for where, text in _texts(value[str(place[0])][place[1]], place):
                 for reference in REFERENCE.findall(text):
                     self._check_reference(where, reference, made)
 
@@ -251,7 +256,7 @@ class _Document:
 
 
 def _containers(step: schema.Step) -> Iterator[tuple[Place, str]]:
-    if step.delete is not None:
+    if step.delete is not None and step.delete.pod is None:
         yield ("del", "container"), step.delete.container
     if step.netns_delete is not None:
         yield ("netns.delete",), step.netns_delete
@@ -261,6 +266,13 @@ def _containers(step: schema.Step) -> Iterator[tuple[Place, str]]:
         for pod, container in ((expected.owner if expected else None) or {}).items():
             if container is not None:
                 yield (key, "owner", pod), container
+        for eni, link in ((expected.links if expected else None) or {}).items():
+            if link.in_ != "home":
+                yield (key, "links", eni, "in"), link.in_
+
+
+def _out_of_the_blue(step: schema.Step) -> str | None:
+    return None if step.delete is None or step.delete.pod is None else step.delete.container
 
 
 def _texts(value: Any, place: Place) -> Iterator[tuple[Place, str]]:

@@ -64,6 +64,9 @@ class ScenarioRun:
         self._auditor = audit.Auditor(world.enis)
         self._containers: dict[str, Container] = {}
         self._plugins: list[PluginOutcome] = []
+        self._last_records: Sequence[
+            EniRecord
+        ] = ()  # a device plugin goes on with what it knew while the agent is down
 
     def run(self) -> events.Failed | None:
         """Run all steps, then settle. Returns why it failed, or None."""
@@ -71,6 +74,9 @@ class ScenarioRun:
         steps = zip(self._scenario.steps, self._loaded.step_lines, strict=True)
         for step, line in steps:
             failed = failed or self._attempt(_title(step), line, functools.partial(self._step, step))
+        for step, line in zip(self._scenario.finally_, self._loaded.finally_lines, strict=True):
+            cleaned = self._attempt(f"finally {_title(step)}", line, functools.partial(self._step, step))
+            failed = failed or cleaned
         return failed or self._attempt("settle", self._loaded.step_lines[-1], self._settle)
 
     def _attempt(self, title: str, line: int, action: Callable[[], str]) -> events.Failed | None:
@@ -87,41 +93,59 @@ class ScenarioRun:
 
     def _wait_until_ready(self) -> str:
         count = self._scenario.node.enis
-        self._must(lambda now: expect.state(schema.Expect(enis={"free": count}), now), KERNEL_WAIT_MS)
+        self._must(lambda now: self._state(schema.Expect(enis={"free": count}), now), KERNEL_WAIT_MS)
         return f"{count} free ENIs"
 
     def _step(self, step: schema.Step) -> str:
-        outcome = ""
+        outcome = self._act(step)
+        for expected, within_ms in ((step.expect, KERNEL_WAIT_MS), (step.eventually, 0)):
+            if expected is not None:
+                limit_ms = expected.within if isinstance(expected, schema.Eventually) else within_ms
+                self._must(functools.partial(self._state, expected), limit_ms)
+        self._check_invariants()
+        return outcome
+
+    def _look(self) -> Snapshot:
+        now = self._world.snapshot()
+        if now.agent_running:
+            self._last_records = now.records
+        return now
+
+    def _act(self, step: schema.Step) -> str:
+        """Do what the verb says; what it gave, for people."""
         if step.add is not None:
-            outcome = self._add(step.add, step.expect)
-        elif step.delete is not None:
-            outcome = self._delete(step.delete, step.expect)
-        elif step.netns_delete is not None:
+            return self._add(step.add, step.expect)
+        if step.delete is not None:
+            return self._delete(step.delete, step.expect)
+        if step.echo is not None:
+            return self._echo(step.echo.container)
+        if step.netns_delete is not None:
             self._delete_netns(step.netns_delete)
-        elif step.echo is not None:
-            outcome = self._echo(step.echo.container)
         elif step.clock_advance is not None:
             self._world.advance_clock(step.clock_advance)
         elif step.agent_kill:
             self._world.kill_agent()
-        elif step.agent_start:
-            self._world.start_agent()
-        if step.expect is not None:
-            expected = step.expect
-            self._must(lambda now: expect.state(expected, now), KERNEL_WAIT_MS)
-        if step.eventually is not None:
-            eventual = step.eventually
-            self._must(lambda now: expect.state(eventual, now), eventual.within)
-        self._check_invariants()
-        return outcome
+        elif step.agent_start is not None:
+            self._world.start_agent(step.agent_start.after if isinstance(step.agent_start, schema.AgentStart) else 0)
+        elif step.agent_crash is not None:
+            self._world.crash_agent_at(step.agent_crash.at, step.agent_crash.back)
+        return ""
+
+    def _state(self, expected: schema.Expect, now: Snapshot) -> list[str]:
+        netns = {name: container.netns for name, container in self._containers.items()}
+        return expect.state(expected, now, netns, self._resolve)
 
     def _add(self, add: schema.Add, expected: schema.Expect | None) -> str:
-        before = self._world.snapshot()
+        before = self._look()
         container = self._containers.get(add.container) or self._new_container(add)
-        network = container.networks.get(add.ifname) or self._network(before)
+        self._containers[add.container] = container
+        network = container.networks.get(add.ifname) or self._network(before, tuple(add.capabilities))
         container = replace(container, networks={**container.networks, add.ifname: network})
         self._containers[add.container] = container
-        answer = self._drive(self._runtime.add(network, _sandbox(add.container, add.ifname, container)))
+        sandbox = _sandbox(add.container, add.ifname, container)
+        arguments = (*sandbox.arguments, *add.args.items())
+        sandbox = replace(sandbox, arguments=arguments, capabilities=dict(add.capabilities))
+        answer = self._drive(self._runtime.add(network, sandbox))
         attachment = Attachment(network.name, add.container, add.ifname)
         older = frozenset(grant.attachment for grant in self._auditor.grants if grant.owner == container.pod)
         eni = ""
@@ -136,14 +160,17 @@ class ScenarioRun:
         return eni or str(answer.failure)
 
     def _delete(self, delete: schema.Delete, expected: schema.Expect | None) -> str:
-        before = self._world.snapshot()
+        before = self._look()
+        if delete.pod is not None:
+            self._containers.setdefault(delete.container, Container(delete.pod, f"/run/netns/{delete.container}"))
         container = self._containers[delete.container]
-        network = container.networks.get(delete.ifname) or self._network(before)
+        network = container.networks.get(delete.ifname) or self._network(before, ())
         sandbox = _sandbox(delete.container, delete.ifname, container)
         if delete.netns is not None:
             sandbox = replace(sandbox, netns=delete.netns)
-        answer = self._drive(self._runtime.delete(network, sandbox))
         attachment = Attachment(network.name, delete.container, delete.ifname)
+        self._auditor.ending(attachment)
+        answer = self._drive(self._runtime.delete(network, sandbox))
         if answer.failure is None:
             self._auditor.ended(attachment)
         self._fail_if(expect.answer(expected, answer, "", self._resolve))
@@ -161,7 +188,7 @@ class ScenarioRun:
         for grant in container.grants.values():
             for gateway in self._gateways(grant):
                 if not self._world.echo(container.netns, gateway, ECHO_MS):
-                    raise StepFailed(f"no answer from the gateway {gateway}", self._views(self._world.snapshot()))
+                    raise StepFailed(f"no answer from the gateway {gateway}", self._views(self._look()))
                 answered.append(gateway)
         if not answered:
             raise StepFailed(f"{name} has no address to send an echo request from")
@@ -175,9 +202,10 @@ class ScenarioRun:
     def _settle(self) -> str:
         """Past every timer, and over a restart of the agent, all invariants hold and the records stay what they are."""
         self._world.advance_clock(SETTLE_MS)
-        self._must(lambda now: expect.state(schema.Expect(enis={"returning": 0, "reserved": 0}), now), KERNEL_WAIT_MS)
+        at_rest = schema.Expect(enis={"returning": 0, "reserved": 0})
+        self._must(lambda now: self._state(at_rest, now), KERNEL_WAIT_MS)
         self._check_invariants()
-        before = _settled(self._world.snapshot().records)
+        before = _settled(self._look().records)
         self._world.kill_agent()
         self._world.start_agent()
 
@@ -192,12 +220,12 @@ class ScenarioRun:
     def _new_container(self, add: schema.Add) -> Container:
         return Container(add.pod, self._world.create_netns(add.container, dad=self._scenario.dad))
 
-    def _network(self, now: Snapshot) -> plan.NetworkList:
+    def _network(self, now: Snapshot, capabilities: tuple[str, ...]) -> plan.NetworkList:
         """The conf of a new attachment. Under host-device the device plugin's part is played here (design D5)."""
         network = self._scenario.network
-        device = ""
-        if self._chain == "host-device":
-            free = [record.eni.name for record in now.records if record.state == "free"]
+        device = network.device or ""
+        if self._chain == "host-device" and not device:
+            free = [record.eni.name for record in self._last_records if record.state == "free"]
             if not free:
                 raise StepFailed("the device plugin has no free ENI to give", self._views(now))
             device = free[0]
@@ -208,6 +236,8 @@ class ScenarioRun:
             socket=self._world.socket,
             device=device,
             routes=[route.model_dump(exclude_none=True) for route in network.routes],
+            arguments=network.args,
+            capabilities=capabilities,
         )
 
     def _drive(self, calls: plan.Calls) -> plan.Answer:
@@ -223,7 +253,7 @@ class ScenarioRun:
             return answer
 
     def _unharmed(self, before: Snapshot, touched: frozenset[Attachment]) -> None:
-        self._no_violation(self._auditor.check_step(before, self._world.snapshot(), touched))
+        self._no_violation(self._auditor.check_step(before, self._look(), touched))
 
     def _check_invariants(self) -> None:
         def broken(now: Snapshot) -> list[str]:
@@ -234,14 +264,14 @@ class ScenarioRun:
     def _must(self, look: Callable[[Snapshot], list[str]], within_ms: int) -> None:
         """Wait until ``look`` finds no problem. A failure says what was seen last."""
         deadline = self._world.elapsed_ms() + within_ms
-        while problems := look(now := self._world.snapshot()):
+        while problems := look(now := self._look()):
             if self._world.elapsed_ms() >= deadline:
                 raise StepFailed("; ".join(problems), self._views(now))
             self._world.pause(POLL_MS)
 
     def _fail_if(self, problems: Sequence[str]) -> None:
         if problems:
-            raise StepFailed("; ".join(problems), self._views(self._world.snapshot()))
+            raise StepFailed("; ".join(problems), self._views(self._look()))
 
     def _no_violation(self, violations: Sequence[audit.Violation]) -> None:
         self._fail_if([str(violation) for violation in violations])

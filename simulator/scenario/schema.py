@@ -28,6 +28,7 @@ def _milliseconds(value: object) -> object:
 Duration = Annotated[int, BeforeValidator(_milliseconds, json_schema_input_type=str), Field(ge=1, le=24 * 3_600_000)]
 ContainerId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=64)]
 PodName = Annotated[str, StringConstraints(pattern=r"^[^/\s;=]+/[^/\s;=]+$", max_length=253)]
+CniArgument = Annotated[str, StringConstraints(pattern=r"^[^;=]+$")]
 Ifname = Annotated[str, StringConstraints(pattern=r"^[^/:\s]+$", min_length=1, max_length=15)]
 
 
@@ -56,6 +57,8 @@ class Network(Strict):
     name: str = "podnet"
     cni_version: str = Field(default="1.0.0", alias="cniVersion")
     routes: tuple[Route, ...] = ()
+    device: str | None = Field(default=None, description="one fixed `device` for all pods, under host-device")
+    args: dict[str, Any] = Field(default={}, description="the conf's `args`, such as {cni: {ips: [10.64.0.11/24]}}")
 
 
 class Add(Strict):
@@ -64,6 +67,8 @@ class Add(Strict):
     pod: PodName
     container: ContainerId
     ifname: Ifname = "eth0"
+    args: dict[CniArgument, CniArgument] = Field(default={}, description="more CNI_ARGS, such as {IP: 10.64.0.11}")
+    capabilities: dict[str, Any] = Field(default={}, description="into `runtimeConfig`, such as {ips: [10.64.0.11/24]}")
 
 
 class Delete(Strict):
@@ -72,12 +77,29 @@ class Delete(Strict):
     container: ContainerId
     ifname: Ifname = "eth0"
     netns: Literal[""] | None = Field(default=None, description='"" sends an empty CNI_NETNS')
+    pod: PodName | None = Field(default=None, description="of a container that no step has added")
 
 
 class Echo(Strict):
     """An ICMP echo request from inside the pod must be answered, on every address family that ADD gave it."""
 
     container: ContainerId
+
+
+class AgentStart(Strict):
+    """The agent comes back some time from now, while the next steps already run."""
+
+    after: Duration
+
+
+Failpoint = Literal["add.A1", "add.A2", "del.D1", "del.D2"]
+
+
+class AgentCrash(Strict):
+    """The agent dies in the middle of the next request, and its supervisor starts it again."""
+
+    at: Failpoint
+    back: Duration = 200
 
 
 class EniIs(Strict):
@@ -103,6 +125,16 @@ class ErrorIs(Strict):
 State = Literal["free", "absent", "reserved", "in_use", "superseded", "returning", "quarantined"]
 
 
+class LinkIs(Strict):
+    """What the kernel must show of an ENI."""
+
+    in_: str = Field(alias="in", description="`home`, or the container whose network namespace it is in")
+    name: str | None = None
+    alias: str | None = None
+    mtu: int | None = None
+    up: bool | None = None
+
+
 class Expect(Strict):
     """What must be true. Everything given here must hold; what is not given is not looked at."""
 
@@ -113,6 +145,7 @@ class Expect(Strict):
     owner: dict[PodName, ContainerId | None] | None = Field(
         default=None, description="the container whose ENI counts as the pod's; null: none does"
     )
+    links: dict[str, LinkIs] | None = Field(default=None, description="ENI (eni-1 …) → what the kernel shows of it")
 
 
 OF_A_VERB = ("eni", "error", "result")
@@ -134,7 +167,8 @@ class Step(Strict):
     echo: Echo | None = None
     clock_advance: Duration | None = Field(default=None, alias="clock.advance")
     agent_kill: Literal[True] | None = Field(default=None, alias="agent.kill")
-    agent_start: Literal[True] | None = Field(default=None, alias="agent.start")
+    agent_start: Literal[True] | AgentStart | None = Field(default=None, alias="agent.start")
+    agent_crash: AgentCrash | None = Field(default=None, alias="agent.crash")
     expect: Expect | None = None
     eventually: Eventually | None = None
 
@@ -161,7 +195,7 @@ class Step(Strict):
         return "eventually" if self.expect is None else "expect"
 
 
-VERBS = ("add", "delete", "netns_delete", "echo", "clock_advance", "agent_kill", "agent_start")
+VERBS = ("add", "delete", "netns_delete", "echo", "clock_advance", "agent_kill", "agent_start", "agent_crash")
 
 
 def verb_text(key: str) -> str:
@@ -181,6 +215,7 @@ class Scenario(Strict):
     chains: Annotated[tuple[Chain, ...], Field(min_length=1)] | None = None
     dad: bool = Field(default=False, description="leave IPv6 duplicate address detection on in the pods")
     steps: Annotated[tuple[Step, ...], Field(min_length=1)]
+    finally_: tuple[Step, ...] = Field(default=(), alias="finally", description="run in any case")
 
     @model_validator(mode="after")
     def _one_of_chain_and_chains(self) -> Scenario:

@@ -25,6 +25,7 @@ from simulator.errors import KernelFault
 from simulator.model import Eni, Link
 
 HOME = ""
+HANDLE = "#"  # how the handle of an open namespace begins
 
 
 @dataclass(slots=True, eq=False)
@@ -68,6 +69,7 @@ class Kernel:
         self._paths: dict[str, _Netns | None] = {HOME: self._home}  # None: a plain file
         self._nics: list[str] = []  # MACs of what outlives its namespace
         self._netns_count = 1
+        self._handle_count = 0
 
     def attach(self, eni: Eni) -> None:
         """The hardware brings up an ENI at home."""
@@ -122,9 +124,25 @@ class Kernel:
         space.holders += 1
         return lambda: self._drop(space)
 
+    def open_netns(self, path: str | None) -> str:
+        """A process opens the namespace at ``path``, or with None makes one without a path.
+
+        Returns:
+            A handle, which stands for a path, holds the namespace, and is let go with ``delete_netns``.
+        """
+        self._handle_count += 1
+        handle = f"{HANDLE}{self._handle_count}"
+        if path is None:
+            self.create_netns(handle)
+        else:
+            space = self._space(path, f"open {path}")
+            space.holders += 1
+            self._paths[handle] = space
+        return handle
+
     def paths(self) -> tuple[str, ...]:
-        """The paths that name a namespace, home first."""
-        return tuple(path for path, space in self._paths.items() if space is not None)
+        """The paths that name a namespace, home first; handles are no paths."""
+        return tuple(path for path, space in self._paths.items() if space is not None and not path.startswith(HANDLE))
 
     def is_netns(self, path: str) -> bool:
         """Whether ``path`` names a namespace."""
@@ -132,14 +150,15 @@ class Kernel:
 
     def links(self, netns: str = HOME) -> tuple[Link, ...]:
         """The links of a namespace, by ifindex, without lo."""
-        return tuple(link for _, link in sorted(self._space(netns, f"list {netns}").links.items()))
+        links = sorted(self._space(netns, f"list {netns}").links.items())
+        return tuple(replace(link, netns=netns) for _, link in links)
 
     def inspect(self, path: str, mac: str) -> NetnsView:
         """What ``path`` names, and the link with ``mac`` in it."""
         space = self._paths.get(path) if path != HOME else None
         if space is None:
             return NetnsView("", None)
-        return NetnsView(space.identity, next((link for link in space.links.values() if link.mac == mac), None))
+        return NetnsView(space.identity, next((link for link in self.links(path) if link.mac == mac), None))
 
     def move(self, ifindex: int, source: str, target: str, name: str, alias: str | None = None) -> int:
         """Move a link, under ``name``, in one request; ``alias`` None leaves it. Returns its ifindex in ``target``."""

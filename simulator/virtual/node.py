@@ -12,7 +12,7 @@ from typing import Any
 
 from enim import wire
 from simulator import effects
-from simulator.agent import flows
+from simulator.agent import failpoints, flows
 from simulator.errors import InvariantBroken, KernelFault, WorldFault
 from simulator.model import Eni, PluginCall, PluginOutcome, Snapshot
 from simulator.virtual import kernel
@@ -43,11 +43,13 @@ class Node:
         self.network = Network(self.driver, self.socket, delay_ns)
         self._plugins = Plugins(self.driver, self.kernel, self.network)
         self._agent: flows.Agent | None = None
+        self._failpoint = ""
+        self._back_after_ms = 0
         self._agent_processes: list[Process] = []
         self._agent_handlers: Handlers = {
             effects.Now: lambda _, pending: pending.succeed(self.driver.now_ns),
             effects.WaitForChange: self.changes.wait,
-            effects.Persist: self.store.persist,
+            effects.Persist: self._persist,
             effects.ListLinks: _calling(lambda _: self.kernel.links()),
             effects.InspectNetns: _calling(lambda one: self.kernel.inspect(one.path, one.mac)),
             effects.MoveHome: _calling(lambda one: self.kernel.move_home(one.path, one.mac, one.name)),
@@ -112,8 +114,11 @@ class Node:
         """Virtual milliseconds since the node began."""
         return self.driver.now_ns / NS_PER_MS
 
-    def start_agent(self) -> None:
-        """Start the agent on the state it left."""
+    def start_agent(self, after_ms: int = 0) -> None:
+        """Start the agent on the state it left, now or later."""
+        if after_ms:
+            self.driver.after(after_ms * NS_PER_MS, self.start_agent)
+            return
         if self._agent is not None:
             raise WorldFault("agent.start", 0, "the agent runs already")
         self._agent = flows.Agent(self.enis, self.store.read())
@@ -123,6 +128,21 @@ class Node:
     def kill_agent(self) -> None:
         """SIGKILL the agent; what it was writing to its journal is lost."""
         self.crash_agent(kept_count=0)
+
+    def crash_agent_at(self, failpoint: str, back_after_ms: int) -> None:
+        """The agent dies when it next comes to a failpoint, and is back some time later."""
+        if self._agent is None:
+            raise WorldFault("agent.crash", 0, "the agent does not run")
+        self._failpoint, self._back_after_ms = failpoint, back_after_ms
+
+    def _persist(self, effect: effects.Persist, pending: Pending) -> None:
+        is_reached = failpoints.is_reached(self._failpoint, effect.events)
+        self.store.persist(effect, pending)
+        if is_reached:
+            is_durable = failpoints.FAILPOINTS[self._failpoint].is_durable
+            self._failpoint = ""
+            self.crash_agent(kept_count=self.store.persist_count if is_durable else 0)
+            self.start_agent(self._back_after_ms)
 
     # --- what only a model can do
 

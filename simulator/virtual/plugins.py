@@ -1,4 +1,6 @@
-"""Plugin processes in memory: the shipped flows of enim and exclusive-device, with the world's own handlers.
+"""Plugin processes in memory: the shipped flows of enim and exclusive-device, the model of host-device.
+
+All run with the world's own handlers.
 
 A process is a flow that reads its environment and stdin, prints to a list, and ends with an exit code. As on a real
 node SIGKILL ends one process only: a delegate lives on, and finds nobody who reads what it prints.
@@ -12,19 +14,15 @@ from collections.abc import Callable, Generator, Mapping
 from typing import Any, TypeAlias
 
 from enim import commands, config, effects, errors, exclusive, result
+from simulator.chain import models
 from simulator.errors import KernelFault
-from simulator.model import PluginCall, PluginOutcome
+from simulator.model import Link, PluginCall, PluginOutcome
 from simulator.virtual import kernel
 from simulator.virtual.driver import Driver, Handlers, Pending, Process
 from simulator.virtual.network import NS_PER_MS, Network
 
 Commands: TypeAlias = Mapping[str, Callable[[config.Config], Generator[effects.Effect, Any, None]]]
-
-# File name → its commands, and the CNI versions that it takes.
-PLUGINS: Mapping[str, tuple[Commands, tuple[str, ...]]] = {
-    "enim": ({"ADD": commands.add, "DEL": commands.delete}, config.VERSIONS),
-    "exclusive-device": ({"ADD": exclusive.add, "DEL": exclusive.delete}, config.WITH_INTERFACES),
-}
+Main: TypeAlias = Callable[[Mapping[str, str], bytes], Generator[effects.Effect, Any, int]]
 
 NOT_FOUND = 127  # exit code of a plugin that is not there
 KILLED = -9
@@ -41,6 +39,7 @@ class Run:
         self.children: list[Run] = []
         self.stdout: list[bytes] = []
         self.stderr: list[str] = []
+        self.handles: list[str] = []  # of the namespaces that it has opened
         self._started_ns = started_ns
 
     @property
@@ -84,13 +83,15 @@ class Plugins:
     def start(self, call: PluginCall) -> Run:
         """Start a process; it does nothing before time goes on."""
         run = Run(call, self._driver.now_ns)
-        if call.plugin not in PLUGINS:
+        main = PLUGINS.get(call.plugin)
+        if main is None:
             run.stderr.append(f'failed to find plugin "{call.plugin}"')
             return run
-        flow = _main(call.plugin, {**call.environment, "CNI_PATH": "/opt/cni/bin"}, call.stdin)
-        run.process = self._driver.start(
-            f"{call.plugin} {call.environment.get('CNI_COMMAND')}", flow, self._handlers(run)
-        )
+        flow = main({**call.environment, "CNI_PATH": "/opt/cni/bin"}, call.stdin)
+        handlers = {**self._handlers(run), **self._host_device_handlers(run)}
+        run.process = self._driver.start(f"{call.plugin} {call.environment.get('CNI_COMMAND')}", flow, handlers)
+        for ends in (run.process.on_end, run.process.on_kill):
+            ends.append(lambda: self._close(run))
         return run
 
     def _handlers(self, run: Run) -> Handlers:
@@ -108,6 +109,51 @@ class Plugins:
             effects.Print: lambda one, pending: _print(run, one, pending),
             effects.Log: lambda one, pending: _log(run, one, pending),
         }
+
+    def _host_device_handlers(self, run: Run) -> Handlers:
+        return {
+            models.OpenNetns: _calling(lambda one: self._open(run, one.path)),
+            models.OpenTemporary: _calling(lambda _: self._open(run, None)),
+            models.Close: _calling(lambda one: self._close(run, one.netns)),
+            models.Look: _calling(self._look),
+            models.Move: _calling(self._move),
+            models.Change: _calling(self._change),
+        }
+
+    def _open(self, run: Run, path: str | None) -> str:
+        handle = self._kernel.open_netns(path)
+        run.handles.append(handle)
+        return handle
+
+    def _close(self, run: Run, *handles: str) -> None:
+        """Let go of these, or of all that the process holds."""
+        for handle in handles or tuple(run.handles):
+            run.handles.remove(handle)
+            self._kernel.delete_netns(handle)
+
+    def _look(self, one: models.Look) -> Link | None:
+        for link in self._kernel.links(one.netns):
+            if one.name in ("", link.name, *link.altnames) and one.mac in ("", link.mac):
+                return link
+        return None
+
+    def _move(self, one: models.Move) -> None:
+        link = self._indexed(one.ifindex, one.source)
+        self._kernel.move(link.ifindex, one.source, one.target, link.name)
+
+    def _change(self, one: models.Change) -> None:
+        link = self._indexed(one.ifindex, one.netns)
+        changes: dict[str, object] = {one.attribute: one.value}
+        if changes == {"up": False}:  # takes the IPv6 addresses along
+            changes["addresses"] = tuple(address for address in link.addresses if ":" not in address)
+        if changes != {"name": ""}:
+            self._kernel.change(link.name, one.netns, **changes)
+
+    def _indexed(self, ifindex: int, netns: str) -> Link:
+        link = next((link for link in self._kernel.links(netns) if link.ifindex == ifindex), None)
+        if link is None:
+            raise KernelFault(f"find {ifindex}", errno.ENODEV, os.strerror(errno.ENODEV))
+        return link
 
     def _delegate(self, caller: Run, effect: effects.Delegate, pending: Pending) -> None:
         environment = {**caller.call.environment, "CNI_COMMAND": effect.command}
@@ -152,22 +198,25 @@ class Plugins:
         return True
 
 
-def _main(plugin: str, environment: Mapping[str, str], stdin: bytes) -> Generator[effects.Effect, Any, int]:
+def _main(verbs: Commands, versions: tuple[str, ...]) -> Main:
     """A plugin from its start to its exit code, as ``enim.process`` does it on a real node."""
-    verbs, versions = PLUGINS[plugin]
-    try:
-        checked = config.read(environment, stdin, versions=versions, commands=tuple(verbs))
-        yield from verbs[checked.command](checked)
-    except errors.CniError as error:
-        failure = error
-    else:
-        return 0
-    label, command = config.error_version(stdin, versions), environment.get("CNI_COMMAND", "")
-    try:
-        yield effects.Print(result.error(failure, label, command))
-    except OSError:
+
+    def main(environment: Mapping[str, str], stdin: bytes) -> Generator[effects.Effect, Any, int]:
+        try:
+            checked = config.read(environment, stdin, versions=versions, commands=tuple(verbs))
+            yield from verbs[checked.command](checked)
+        except errors.CniError as error:
+            failure = error
+        else:
+            return 0
+        label, command = config.error_version(stdin, versions), environment.get("CNI_COMMAND", "")
+        try:
+            yield effects.Print(result.error(failure, label, command))
+        except OSError:
+            return 1
         return 1
-    return 1
+
+    return main
 
 
 def _print(run: Run, effect: effects.Print, pending: Pending) -> None:
@@ -195,3 +244,12 @@ def _calling(call: Callable[[Any], Any]) -> Callable[[Any, Pending], None]:
             pending.succeed(outcome)
 
     return handle
+
+
+# File name → the process that it is.
+PLUGINS: Mapping[str, Main] = {
+    "enim": _main({"ADD": commands.add, "DEL": commands.delete}, config.VERSIONS),
+    "exclusive-device": _main({"ADD": exclusive.add, "DEL": exclusive.delete}, config.WITH_INTERFACES),
+    "host-device": lambda environment, stdin: models.main(environment, stdin, models.DEBIAN),
+    "host-device-1.9": lambda environment, stdin: models.main(environment, stdin, models.NEWEST),
+}

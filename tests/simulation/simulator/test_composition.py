@@ -1,0 +1,51 @@
+"""The sim lab, as `enim-lab run --lab sim` uses it: every scenario passes, and the same run gives the same bytes."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from simulator import composition
+from simulator.errors import ScenarioError
+from simulator.report import events, jsonl
+
+SCENARIOS = Path(__file__).parents[3] / "scenarios"
+
+
+def run_in_sim(expression: str, *reports: composition.Report) -> int:
+    return composition.run_scenarios([SCENARIOS], composition.SIM, expression, reports)
+
+
+def test_every_scenario_passes_in_sim() -> None:
+    seen: list[events.Event] = []
+    status = run_in_sim("", seen.append)
+    assert [one for one in seen if isinstance(one, events.ScenarioFinished) and one.failed] == []
+    assert status == 0
+
+
+def test_same_run_gives_the_same_trace_byte_for_byte(tmp_path: Path) -> None:
+    traces = []
+    for name in ("one", "two"):
+        with jsonl.TraceReport(tmp_path / name) as trace:
+            run_in_sim("", trace)
+        traces.append((tmp_path / name).read_bytes())
+    assert traces[0] == traces[1]
+
+
+def test_expression_that_matches_nothing_is_an_error_before_anything_runs() -> None:
+    seen: list[events.Event] = []
+    with pytest.raises(ScenarioError, match="no scenario matches"):
+        run_in_sim("no-such-name", seen.append)
+    assert seen == []
+
+
+def test_sim_imports_nothing_of_linux() -> None:
+    program = (
+        "import sys; from pathlib import Path; from simulator import composition;"
+        f"composition.run_scenarios([Path({str(SCENARIOS)!r})], 'sim', 'exclusive-device', []);"
+        "print([name for name in sys.modules if name.startswith(('simulator.real', 'simulator.lab', 'pyroute2'))"
+        " or name in ('simulator.syscalls', 'ctypes', 'fcntl', 'subprocess')])"
+    )
+    printed = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, text=True).stdout
+    assert printed.strip() == "[]"
