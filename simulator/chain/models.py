@@ -17,6 +17,7 @@ Source: containernetworking plugins v1.1.1 and v1.9.1 (``host-device.go``, ``pkg
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from simulator.model import Link
 Steps: TypeAlias = Generator[effects.Effect, Any, Any]
 
 HOME = ""  # the handle of the plugin's own namespace
+CHECKED = ("CNI_CONTAINERID", "CNI_IFNAME")  # variables whose text is checked too
 NO_LINK = "Link not found"
 
 
@@ -37,25 +39,16 @@ class Release:
 
     Args:
         versions: of CNI that it takes.
-        has_roll_back: whether it moves through a temporary namespace and undoes a move that fails.
-        checks_netns: whether it looks, at the end, if CNI_NETNS was its own netns.
-        prints_empty_dns: whether ``dns`` is printed in every version of a result.
-        knows_route_attributes: whether the routes of a result keep what CNI 1.1.0 adds to them.
+        is_new: whether it moves through a temporary namespace and undoes a move that fails, looks at the end if
+            CNI_NETNS was its own netns, knows what CNI 1.1.0 adds to routes, and omits an empty ``dns``.
     """
 
     versions: tuple[str, ...]
-    has_roll_back: bool
-    checks_netns: bool
-    prints_empty_dns: bool
-    knows_route_attributes: bool
+    is_new: bool
 
 
-DEBIAN = Release(
-    config.VERSIONS[:-1], has_roll_back=False, checks_netns=False, prints_empty_dns=True, knows_route_attributes=False
-)  # 1.1.1, in Debian 12 and Ubuntu 24.04
-NEWEST = Release(
-    config.VERSIONS, has_roll_back=True, checks_netns=True, prints_empty_dns=False, knows_route_attributes=True
-)  # 1.9.1
+DEBIAN = Release(config.VERSIONS[:-1], is_new=False)  # 1.1.1, in Debian 12 and Ubuntu 24.04
+NEWEST = Release(config.VERSIONS, is_new=True)  # 1.9.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,17 +106,24 @@ class Call:
     """One call of the plugin that skel has let pass."""
 
     release: Release
+    environment: Mapping[str, str]
     stdin: bytes
-    netconf: Mapping[str, Any]
+    netconf: dict[str, Any]
     version: str
-    command: str
-    netns: str
-    ifname: str
-    path: str
+
+    @property
+    def netns(self) -> str:
+        """CNI_NETNS, "" if it is not set."""
+        return self.environment.get("CNI_NETNS", "")
+
+    @property
+    def ifname(self) -> str:
+        """CNI_IFNAME."""
+        return self.environment["CNI_IFNAME"]
 
     def text(self, *keys: str) -> str:
-        """The text at a path in the configuration, keys in any case; "" if absent."""
-        value: Any = dict(self.netconf)
+        """The text at a path in the configuration, keys in any case; "" if absent. Raises CniError 999: no text."""
+        value: Any = self.netconf
         for key in keys:
             value = jsonio.member(value, key) if value is not None else None
             if value is not None and not isinstance(value, str if key == keys[-1] else dict):
@@ -135,19 +135,17 @@ def main(environment: Mapping[str, str], stdin: bytes, release: Release) -> Gene
     """The process: skel's checks, ADD or DEL, and the error object on stdout; its exit code."""
     try:
         call = _read(environment, stdin, release)
-        yield from (add if call.command == "ADD" else delete)(call)
+        yield from (add if environment["CNI_COMMAND"] == "ADD" else delete)(call)
         is_overridden = environment.get("CNI_NETNS_OVERRIDE", "").upper() in ("TRUE", "1")
-        if release.checks_netns and call.netns and not is_overridden and (yield effects.OwnNetns(call.netns)):
+        if release.is_new and call.netns and not is_overridden and (yield effects.OwnNetns(call.netns)):
             text = "plugin's netns and netns from CNI_NETNS should not be the same"
             raise errors.CniError(errors.INVALID_NETNS, text)
     except errors.CniError as failure:
         printed = {"code": failure.code, "msg": failure.msg}
         if failure.details:
             printed["details"] = failure.details
-        try:
+        with contextlib.suppress(OSError):  # skel logs it
             yield effects.Print(json.dumps(printed, indent=4, ensure_ascii=False).encode())
-        except OSError:
-            pass  # skel logs it
         return 1
     return 0
 
@@ -157,7 +155,7 @@ def add(call: Call) -> Steps:
     plugin = _load(call)
     pod = yield from _open(call)
     device = yield from _find_device(call)
-    move_in = _move_in_by_way if call.release.has_roll_back else _move_in
+    move_in = _move_in_by_way if call.release.is_new else _move_in
     try:
         link: Link = yield from move_in(device, pod, call.ifname)
     except errors.CniError as failure:
@@ -175,7 +173,7 @@ def add(call: Call) -> Steps:
         yield from _ignoring(_delegate(call, plugin, "DEL"))
         raise
     found = tuple(result.Address(address.address, address.gateway, 0) for address in granted.addresses)
-    dns = jsonio.member(dict(call.netconf), "dns")
+    dns = jsonio.member(call.netconf, "dns")
     yield from _print(call, result.Result((interface,), found, granted.routes, dns if isinstance(dns, dict) else {}))
 
 
@@ -187,7 +185,7 @@ def delete(call: Call) -> Steps:
     pod = yield from _open(call)
     if plugin:
         yield from _delegate(call, plugin, "DEL")
-    move_out = _move_out_by_way if call.release.has_roll_back else _move_out
+    move_out = _move_out_by_way if call.release.is_new else _move_out
     yield from move_out(pod, call.ifname)
 
 
@@ -196,30 +194,30 @@ def delete(call: Call) -> Steps:
 
 def _move_in(device: Link, pod: str, ifname: str) -> Steps:
     """1.1.1: move, then make it what it should be; nothing is undone."""
+    host, inside = _quoted(device.name), _quoted(ifname)
     yield from _attempt(Move(device.ifindex, HOME, pod), "")
-    link: Link = yield from _look(pod, device.name, f"failed to find {_quoted(device.name)}")
-    yield from _attempt(Change(link.ifindex, pod, "up", value=False), f"failed to set {_quoted(device.name)} down")
-    yield from _attempt(
-        Change(link.ifindex, pod, "alias", device.name), f"failed to set alias to {_quoted(device.name)}"
-    )
-    text = f"failed to rename device {_quoted(device.name)} to {_quoted(ifname)}"
-    yield from _attempt(Change(link.ifindex, pod, "name", ifname), text)
-    yield from _attempt(Change(link.ifindex, pod, "up", value=True), f"failed to set {_quoted(ifname)} up")
-    return (yield from _look(pod, ifname, f"failed to find {_quoted(ifname)}"))
+    index = (yield from _look(pod, device.name, f"failed to find {host}")).ifindex
+    yield from _attempt(Change(index, pod, "up", value=False), f"failed to set {host} down")
+    yield from _attempt(Change(index, pod, "alias", device.name), f"failed to set alias to {host}")
+    yield from _attempt(Change(index, pod, "name", ifname), f"failed to rename device {host} to {inside}")
+    yield from _attempt(Change(index, pod, "up", value=True), f"failed to set {inside} up")
+    return (yield from _look(pod, ifname, f"failed to find {inside}"))
 
 
 def _move_out(pod: str, ifname: str) -> Steps:
     """1.1.1: rename it in the pod, then move it; the alias stays. If that fails it gets its name back."""
-    link: Link = yield from _look(pod, ifname, f"failed to find {_quoted(ifname)}")
-    yield from _attempt(Change(link.ifindex, pod, "up", value=False), f"failed to set {_quoted(ifname)} down")
+    inside = _quoted(ifname)
+    link: Link = yield from _look(pod, ifname, f"failed to find {inside}")
+    host, index = _quoted(link.alias), link.ifindex
+    yield from _attempt(Change(index, pod, "up", value=False), f"failed to set {inside} down")
     try:
-        text = f"failed to restore {_quoted(ifname)} to original name {_quoted(link.alias)}"
-        yield from _attempt(Change(link.ifindex, pod, "name", link.alias), text)
-        yield from _attempt(Move(link.ifindex, pod, HOME), f"failed to move {_quoted(link.alias)} to host netns")
+        text = f"failed to restore {inside} to original name {host}"
+        yield from _attempt(Change(index, pod, "name", link.alias), text)
+        yield from _attempt(Move(index, pod, HOME), f"failed to move {host} to host netns")
     except errors.CniError:
-        yield from _ignoring(_attempt(Change(link.ifindex, pod, "name", ifname), ""))
+        yield from _ignoring(_attempt(Change(index, pod, "name", ifname), ""))
         if link.up:
-            yield from _ignoring(_attempt(Change(link.ifindex, pod, "up", value=True), ""))
+            yield from _ignoring(_attempt(Change(index, pod, "up", value=True), ""))
         raise
 
 
@@ -239,56 +237,47 @@ def _move_in_by_way(device: Link, pod: str, ifname: str) -> Steps:
 
 
 def _pass_in(name: str, way: str, pod: str, ifname: str) -> Steps:
-    link: Link | None = yield from _look(way, name, f"failed to find {_quoted(name)} in tempNS")
-    assert link is not None  # noqa: S101 -- _look raises
-    undo: list[effects.Effect] = [Move(link.ifindex, way, HOME)]
+    host, inside = _quoted(name), _quoted(ifname)
+    index = (yield from _look(way, name, f"failed to find {host} in tempNS")).ifindex
+    yield from _all_or_none(
+        Move(index, way, HOME),
+        (Change(index, way, "name", ifname), f"failed to rename host device {host} to {inside}"),
+        Change(index, way, "name", name),
+        (Change(index, way, "alias", name), f"failed to set alias to {host}"),
+        Change(index, way, "alias", ""),
+        (Move(index, way, pod), f"failed to move {inside} (host: {host}) to container NS"),
+    )
     try:
-        text = f"failed to rename host device {_quoted(name)} to {_quoted(ifname)}"
-        yield from _attempt(Change(link.ifindex, way, "name", ifname), text)
-        undo.insert(0, Change(link.ifindex, way, "name", name))
-        yield from _attempt(Change(link.ifindex, way, "alias", name), f"failed to set alias to {_quoted(name)}")
-        undo.insert(0, Change(link.ifindex, way, "alias", ""))
-        text = f"failed to move {_quoted(ifname)} (host: {_quoted(name)}) to container NS"
-        yield from _attempt(Move(link.ifindex, way, pod), text)
-    except errors.CniError:
-        for effect in undo:
-            yield from _ignoring(_attempt(effect, ""))
-        raise
-    try:
-        found: Link = yield from _look(pod, ifname, f"failed to find {_quoted(ifname)} in container NS")
-        yield from _attempt(Change(found.ifindex, pod, "up", value=True), f"failed to set {_quoted(ifname)} up")
+        link: Link = yield from _look(pod, ifname, f"failed to find {inside} in container NS")
+        yield from _attempt(Change(link.ifindex, pod, "up", value=True), f"failed to set {inside} up")
     except errors.CniError:
         yield from _ignoring(_take_back(name, way, pod, ifname))
         raise
-    return found
+    return link
 
 
 def _take_back(name: str, way: str, pod: str, ifname: str) -> Steps:
     """Out of the pod again; only what is back in the temporary namespace can be brought home."""
-    link: Link = yield from _look(pod, ifname, "")
-    yield from _ignoring(_attempt(Move(link.ifindex, pod, way), ""))
-    back: Link = yield from _look(way, ifname, "")
-    for effect in (
-        Change(back.ifindex, way, "alias", ""),
-        Change(back.ifindex, way, "name", name),
-        Move(back.ifindex, way, HOME),
-    ):
+    index = (yield from _look(pod, ifname, "")).ifindex
+    yield from _ignoring(_attempt(Move(index, pod, way), ""))
+    index = (yield from _look(way, ifname, "")).ifindex
+    for effect in (Change(index, way, "alias", ""), Change(index, way, "name", name), Move(index, way, HOME)):
         yield from _ignoring(_attempt(effect, ""))
 
 
 def _move_out_by_way(pod: str, ifname: str) -> Steps:
     """1.9.1: through a temporary namespace, where it loses name and alias; undone if it fails."""
     way = yield from _attempt(OpenTemporary(), "failed to create tempNS")
-    link: Link | None = None
+    was_up = False
     try:
-        link = yield from _look(pod, ifname, f"failed to find {_quoted(ifname)} in containerNS")
-        assert link is not None  # noqa: S101 -- _look raises
+        link: Link = yield from _look(pod, ifname, f"failed to find {_quoted(ifname)} in containerNS")
+        was_up = link.up
         if not link.alias:
             raise _error(f"failed to find original ifname for {_quoted(ifname)} (alias is not set)")
         yield from _attempt(Move(link.ifindex, pod, way), f"failed to move {_quoted(ifname)} to tempNS")
         yield from _pass_out(way, pod, ifname)
     except errors.CniError:
-        if link is not None and link.up:
+        if was_up:
             yield from _ignoring(_set_up(pod, ifname))
         yield Close(way)
         raise
@@ -297,19 +286,30 @@ def _move_out_by_way(pod: str, ifname: str) -> Steps:
 
 def _pass_out(way: str, pod: str, ifname: str) -> Steps:
     link: Link = yield from _look(way, ifname, f"failed to find {_quoted(ifname)} in tempNS")
-    name = link.alias
-    undo: list[effects.Effect] = [Move(link.ifindex, way, pod)]
-    try:
-        text = f"failed to rename device {_quoted(ifname)} to {_quoted(name)}"
-        yield from _attempt(Change(link.ifindex, way, "name", name), text)
-        undo.insert(0, Change(link.ifindex, way, "name", ifname))
-        yield from _attempt(Change(link.ifindex, way, "alias", ""), f"failed to unset alias of {_quoted(name)}")
-        undo.insert(0, Change(link.ifindex, way, "alias", name))
-        yield from _attempt(Move(link.ifindex, way, HOME), f"failed to move {_quoted(name)} to hostNS")
-    except errors.CniError:
-        for effect in undo:
-            yield from _ignoring(_attempt(effect, ""))
-        raise
+    index, name, host = link.ifindex, link.alias, _quoted(link.alias)
+    yield from _all_or_none(
+        Move(index, way, pod),
+        (Change(index, way, "name", name), f"failed to rename device {_quoted(ifname)} to {host}"),
+        Change(index, way, "name", ifname),
+        (Change(index, way, "alias", ""), f"failed to unset alias of {host}"),
+        Change(index, way, "alias", name),
+        (Move(index, way, HOME), f"failed to move {host} to hostNS"),
+    )
+
+
+def _all_or_none(*steps: effects.Effect | tuple[effects.Effect, str]) -> Steps:
+    """Carry out the pairs of effect and text. When one fails, the lone effects before it undo, the last one first."""
+    undo: list[effects.Effect] = []
+    for step in steps:
+        if isinstance(step, effects.Effect):
+            undo.insert(0, step)
+            continue
+        try:
+            yield from _attempt(*step)
+        except errors.CniError:
+            for effect in undo:
+                yield from _ignoring(_attempt(effect, ""))
+            raise
 
 
 def _look(netns: str, name: str, text: str) -> Steps:
@@ -330,7 +330,7 @@ def _set_up(netns: str, name: str) -> Steps:
 def _load(call: Call) -> str:
     """Check the configuration; the IPAM plugin's name, "" for none."""
     device_id, pci = call.text("runtimeConfig", "deviceID"), call.text("pciBusID")
-    if device_id and call.release.has_roll_back:
+    if device_id and call.release.is_new:
         raise _error(f"runtime config DeviceID {device_id} not found or unsupported")
     named = [call.text(key) for key in ("device", "hwaddr", "kernelpath")]
     if not any((*named, device_id, pci)):
@@ -371,22 +371,14 @@ def _find_device(call: Call) -> Steps:
 
 
 def _read(environment: Mapping[str, str], stdin: bytes, release: Release) -> Call:
-    """What skel checks, in the order of its version: the newest looks at each variable before it reads stdin."""
-    command = environment.get("CNI_COMMAND", "")
-    names = ("CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME", "CNI_PATH")
-    container_id, netns, ifname, path = (environment.get(name, "") for name in names)
-    if release.checks_netns:
+    """What skel checks. Before 1.2 it looks only for missing variables before it reads stdin."""
+    if release.is_new:
         config.check_environment(environment)
-        netconf = _netconf(stdin)
     else:
-        wanted = {"CNI_COMMAND": command, **{name: environment.get(name, "") for name in names}}
-        missing = [name for name, value in wanted.items() if not value and (name, command) != ("CNI_NETNS", "DEL")]
-        if missing:
-            text = f"required env variables [{','.join(missing)}] missing"
-            raise errors.CniError(errors.INVALID_ENVIRONMENT, text)
-        netconf = _netconf(stdin)
-        config.check_container_id(container_id)
-        config.check_ifname(ifname)
+        config.check_environment({**environment, **{name: "x" for name in CHECKED if environment.get(name)}})
+    netconf = _netconf(stdin)
+    config.check_environment(environment)
+    command = environment["CNI_COMMAND"]
     if command not in ("ADD", "DEL"):
         raise errors.CniError(errors.INVALID_ENVIRONMENT, f"unknown CNI_COMMAND: {command}")
     version = jsonio.member(netconf, "cniVersion") or config.VERSIONS[0]
@@ -396,7 +388,7 @@ def _read(environment: Mapping[str, str], stdin: bytes, release: Release) -> Cal
         supported = " ".join(_quoted(one) for one in release.versions)
         details = f"config is {_quoted(version)}, plugin supports [{supported}]"
         raise errors.CniError(errors.INCOMPATIBLE_VERSION, "incompatible CNI versions", details)
-    return Call(release, stdin, netconf, version, command, netns, ifname, path)
+    return Call(release, environment, stdin, netconf, version)
 
 
 def _netconf(stdin: bytes) -> dict[str, Any]:
@@ -419,22 +411,24 @@ def _delegate(call: Call, plugin: str, command: str) -> Steps:
     try:
         code, stdout = yield effects.Delegate(plugin, command, call.stdin)
     except errors.CniError:
-        raise _error(f"failed to find plugin {_quoted(plugin)} in path [{call.path.replace(':', ' ')}]") from None
+        directories = call.environment["CNI_PATH"].replace(":", " ")
+        raise _error(f"failed to find plugin {_quoted(plugin)} in path [{directories}]") from None
     if code == 0:
         return stdout
-    ended = f"exit status {code}" if code > 0 else f"signal {-code}"
+    raise _said(code, stdout)
+
+
+def _said(code: int, stdout: bytes) -> errors.CniError:
     if not stdout:
-        raise errors.CniError(0, f"netplugin failed with no error message: {ended}")
-    try:
-        value = jsonio.loads(stdout)
-        fields = [jsonio.member(value or {}, key) for key in ("code", "msg", "details")]
-    except (ValueError, AttributeError, TypeError):
-        fields = ["", "", ""]
-    number, msg, details = fields[0] or 0, fields[1] or "", fields[2] or ""
-    if fields[0] == "" or type(number) is not int or number < 0 or not isinstance(msg + details, str):
-        text = f"netplugin failed but error parsing its diagnostic message {_quoted(stdout.decode(errors='replace'))}"
-        raise errors.CniError(0, text)
-    raise errors.CniError(number, msg, details)
+        ended = f"exit status {code}" if code > 0 else f"signal {-code}"
+        return errors.CniError(0, f"netplugin failed with no error message: {ended}")
+    with contextlib.suppress(ValueError, AttributeError):
+        value = jsonio.loads(stdout) or {}
+        number, msg, details = (jsonio.member(value, key) for key in ("code", "msg", "details"))
+        if type(number or 0) is int and (number or 0) >= 0 and isinstance((msg or "") + (details or ""), str):
+            return errors.CniError(number or 0, msg or "", details or "")
+    text = f"netplugin failed but error parsing its diagnostic message {_quoted(stdout.decode(errors='replace'))}"
+    return errors.CniError(0, text)
 
 
 def _granted(call: Call, stdout: bytes) -> result.Result:
@@ -449,7 +443,7 @@ def _granted(call: Call, stdout: bytes) -> result.Result:
         granted = result.from_object({key: part for key, part in value.items() if key not in strange})
     except (ValueError, AttributeError) as error:
         raise _error(f"failed to unmarshal raw result: {error}"[:256]) from None
-    if call.release.knows_route_attributes:
+    if call.release.is_new:
         return granted
     routes = tuple(result.Route(route.dst, route.gw) for route in granted.routes)
     return result.Result(granted.interfaces, granted.addresses, routes, granted.dns)
@@ -472,7 +466,7 @@ def _print(call: Call, printed: result.Result) -> Steps:
     """Print the result in the configuration's version. Raises CniError 999: it has no form there, or nobody reads."""
     try:
         value = jsonio.loads(result.encode(printed, call.version, call.version))
-        if call.release.prints_empty_dns:
+        if not call.release.is_new:
             value.setdefault("dns", {})
         yield effects.Print(json.dumps(value, indent=4, ensure_ascii=False).encode())
     except ValueError:
@@ -493,11 +487,9 @@ def _attempt(effect: effects.Effect, text: str) -> Steps:
 
 
 def _ignoring(steps: Steps) -> Steps:
-    """What is done whatever comes of it: a roll-back."""
-    try:
+    """What is done whatever comes of it; the first error is the one that is reported."""
+    with contextlib.suppress(errors.CniError):
         yield from steps
-    except errors.CniError:
-        pass  # the first error is the one that is reported
 
 
 def _error(text: str) -> errors.CniError:

@@ -48,7 +48,7 @@ class Network:
         self._serve = None
         waiting, self._open = self._open, []
         for pending in waiting:
-            pending.fail(plugin_errors.Interrupted("the connection was closed without an answer"))
+            pending.fail(plugin_errors.Interrupted("the connection ended without an answer"))
 
     def request(self, effect: plugin_effects.Request, pending: Pending) -> None:
         """The handler of ``Request``."""

@@ -1,0 +1,36 @@
+"""The models against the real thing: every scenario has the same verdict, step by step, in `sim` and in `userns`."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from simulator import composition
+from simulator.report import events
+from simulator.scenario import load
+
+SCENARIOS = Path(__file__).parents[2] / "scenarios"
+NETNS = re.compile(r"/\w+(?=/netns/)")  # each lab has its own place for them
+RUNS = [(file, chain) for file in load.find((SCENARIOS,)) for chain in load.load(file).scenario.all_chains]
+
+
+def steps(lab: str, file: Path, chain: str) -> list[str]:
+    """What each step gave, in the words of the report; places that only one lab has are left out."""
+    seen: list[str] = []
+
+    def take(event: events.Event) -> None:
+        match event:
+            case events.StepFinished():
+                seen.append(f"{event.step} → {NETNS.sub('', event.outcome)}")
+            case events.PluginRan():
+                seen.append(f"{event.outcome.call.plugin} exit {event.outcome.exit_code}")
+            case events.ScenarioFinished():
+                seen.append("passed" if event.failed is None else f"failed: {event.failed}")
+
+    composition.run_scenarios([file], lab, chain, [take])
+    return seen
+
+
+@pytest.mark.parametrize(("file", "chain"), RUNS, ids=lambda one: one.stem if isinstance(one, Path) else one)
+def test_scenario_goes_the_same_way_in_sim_and_in_userns(file: Path, chain: str) -> None:
+    assert steps(composition.SIM, file, chain) == steps(composition.USERNS, file, chain)
