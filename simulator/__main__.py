@@ -7,6 +7,7 @@ Exit status: 0 all passed, 1 something failed, 2 the input was wrong, 3 this mac
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from pathlib import Path
 
@@ -50,9 +51,17 @@ def main() -> None:
 @click.option(
     "-k", "expression", default="", metavar="EXPR", help="Only runs whose name has this text ('and', 'or', 'not')."
 )
+@click.option("-j", "--jobs", type=click.IntRange(1, 64), help="Runs at a time, in userns; else one per processor.")
 @click.option("-v", "--verbose", is_flag=True, help="A line per step.")
 def run(
-    paths: tuple[Path, ...], lab: str | None, junit: Path | None, trace: Path | None, expression: str, *, verbose: bool
+    *,
+    paths: tuple[Path, ...],
+    lab: str | None,
+    junit: Path | None,
+    trace: Path | None,
+    expression: str,
+    jobs: int | None,
+    verbose: bool,
 ) -> None:
     """Run scenario files, or all files of a folder; without PATHS, the library that comes with enim."""
     from rich.console import Console
@@ -67,7 +76,7 @@ def run(
             reports.append(junit_report.JunitReport(junit))
         if trace is not None:
             reports.append(stack.enter_context(jsonl.TraceReport(trace)))
-        sys.exit(run_scenarios(paths or _library(), lab, expression, reports))
+        sys.exit(run_scenarios(paths or _library(), lab, expression, reports, jobs or os.cpu_count() or 1))
 
 
 def _library() -> tuple[Path, ...]:

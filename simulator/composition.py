@@ -37,6 +37,10 @@ class Lab(Protocol):
         """The time that a run takes; in virtual time, none."""
         ...
 
+    def each(self, run: Callable[[int], list[events.Event]], count: int, jobs: int) -> Iterator[list[events.Event]]:
+        """The events of each run, in order, of up to ``jobs`` runs at a time."""
+        ...
+
 
 class _Userns:
     """The real kernel and real plugin processes, in namespaces of their own."""
@@ -72,6 +76,11 @@ class _Userns:
     def now_ms(self) -> float:
         return time.monotonic() * 1000
 
+    def each(self, run: Callable[[int], list[events.Event]], count: int, jobs: int) -> Iterator[list[events.Event]]:
+        from simulator import parallel  # noqa: PLC0415 - Linux only
+
+        return parallel.run(run, count, jobs)
+
 
 class _Sim:
     """Everything in this process and in virtual time: the shipped flows against models of kernel, hardware and host-
@@ -93,6 +102,10 @@ class _Sim:
     def now_ms(self) -> float:
         return 0.0
 
+    def each(self, run: Callable[[int], list[events.Event]], count: int, jobs: int) -> Iterator[list[events.Event]]:
+        del jobs  # one at a time is quicker than to divide the work
+        return map(run, range(count))
+
 
 def choose_lab(name: str | None, *, needs_host_device: bool) -> Lab:
     """The lab that was asked for; without a wish ``userns`` if it works on this machine, else ``sim``.
@@ -112,8 +125,10 @@ def choose_lab(name: str | None, *, needs_host_device: bool) -> Lab:
         return _Sim(f"virtual time, as userns needs Linux ({error})")
 
 
-def run_scenarios(paths: Sequence[Path], lab_name: str | None, expression: str, reports: Sequence[Report]) -> int:
-    """Run every chosen scenario in every chosen chain, each in a fresh world.
+def run_scenarios(
+    paths: Sequence[Path], lab_name: str | None, expression: str, reports: Sequence[Report], jobs: int = 1
+) -> int:
+    """Run every chosen scenario in every chosen chain, each in a fresh world; up to ``jobs`` at a time.
 
     Returns:
         The exit status: 0 all passed, 1 something failed.
@@ -136,10 +151,10 @@ def run_scenarios(paths: Sequence[Path], lab_name: str | None, expression: str, 
     started_ms = lab.now_ms()
     report(events.RunStarted(lab.name, lab.why, len(runs)))
     failed_count = 0
-    for one, chain in runs:
-        finished = _run_one(one, chain, lab, report)
-        report(finished)
-        failed_count += finished.failed is not None
+    for happened in lab.each(lambda index: _run_one(*runs[index], lab), len(runs), jobs):
+        for event in happened:
+            report(event)
+            failed_count += isinstance(event, events.ScenarioFinished) and event.failed is not None
     report(events.RunFinished(len(runs) - failed_count, failed_count, lab.now_ms() - started_ms))
     return 1 if failed_count else 0
 
@@ -148,11 +163,13 @@ def _run_name(loaded: load.LoadedScenario, chain: str) -> str:
     return f"{loaded.scenario.name} {chain}"
 
 
-def _run_one(loaded: load.LoadedScenario, chain: str, lab: Lab, report: Report) -> events.ScenarioFinished:
+def _run_one(loaded: load.LoadedScenario, chain: str, lab: Lab) -> list[events.Event]:
     scenario = loaded.scenario
-    report(events.ScenarioStarted(scenario.name, chain, loaded.file))
+    happened: list[events.Event] = [events.ScenarioStarted(scenario.name, chain, loaded.file)]
     started_ms = lab.now_ms()
     with lab.world(scenario) as world:
-        report(events.LabUp(len(world.enis), lab.now_ms() - started_ms))
-        failed = run.ScenarioRun(loaded, chain, world, report).run()
-    return events.ScenarioFinished(scenario.name, chain, loaded.file, lab.now_ms() - started_ms, failed)
+        happened.append(events.LabUp(len(world.enis), lab.now_ms() - started_ms))
+        failed = run.ScenarioRun(loaded, chain, world, happened.append).run()
+    duration_ms = lab.now_ms() - started_ms
+    happened.append(events.ScenarioFinished(scenario.name, chain, loaded.file, duration_ms, failed))
+    return happened
