@@ -79,6 +79,35 @@ def run(
         sys.exit(run_scenarios(paths or _library(), lab, expression, reports, jobs or os.cpu_count() or 1))
 
 
+@main.command()
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
+def lint(paths: tuple[Path, ...]) -> None:
+    """Check scenario files and run nothing; without PATHS, the library that comes with enim."""
+    from simulator.scenario import load
+
+    problems = []
+    files = load.find(paths or _library())
+    for file in files:
+        try:
+            load.load(file)
+        except errors.ScenarioError as error:
+            problems.append(error)
+    for problem in problems:
+        click.echo(problem)
+    click.echo(f"{len(files) - len(problems)} of {len(files)} scenario files are right", err=bool(problems))
+    sys.exit(2 if problems else 0)
+
+
+@main.command()
+def schema() -> None:
+    """Print the JSON Schema of scenario files, for editors."""
+    import json
+
+    from simulator.scenario import schema as scenario_schema
+
+    click.echo(json.dumps(scenario_schema.Scenario.model_json_schema(by_alias=True), indent=2))
+
+
 def _library() -> tuple[Path, ...]:
     """The scenarios in the wheel, or beside the package in a checkout."""
     checkout = Path(__file__).parent.parent / "scenarios"
