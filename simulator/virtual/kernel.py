@@ -25,6 +25,7 @@ from simulator.errors import KernelFault
 from simulator.model import Eni, Link
 
 HOME = ""
+NAME_BYTES_MAX = 15  # IFNAMSIZ without the final NUL
 HANDLE = "#"  # how the handle of an open namespace begins
 
 
@@ -95,8 +96,12 @@ class Kernel:
         """Set attributes of the link ``name``, as ``ip link`` would: name, mtu, alias, altnames, addresses, up."""
         space, link = self._named(name, netns, "change")
         changed: Link = replace(link, **changes)  # type: ignore[arg-type]
-        if any(space.is_taken(taken, link.ifindex) for taken in (changed.name, *changed.altnames)):
+        _check_name(changed.name, f"change {name}")
+        names = (changed.name, *changed.altnames)
+        if len(set(names)) < len(names) or any(space.is_taken(taken, link.ifindex) for taken in names):
             raise _fault(errno.EEXIST, f"change {name}")
+        if link.up and not changed.up:
+            changed = replace(changed, addresses=tuple(one for one in changed.addresses if ":" not in one))
         self._put(space, changed)
 
     def create_netns(self, path: str) -> None:
@@ -167,7 +172,7 @@ class Kernel:
         link = here.links.get(ifindex)
         if link is None:
             raise _fault(errno.ENODEV, operation)
-        if any(there.is_taken(taken) for taken in (name, *link.altnames)):
+        if name in link.altnames or any(there.is_taken(taken) for taken in (name, *link.altnames)):
             raise _fault(errno.EEXIST, operation)
         del here.links[ifindex]
         self._tell(here)
@@ -176,11 +181,24 @@ class Kernel:
         return moved.ifindex
 
     def move_home(self, path: str, mac: str, name: str) -> None:
-        """Move the link with ``mac`` home, under ``name`` or, if that is taken, a free ``dev%d``."""
-        link = self.inspect(path, mac).link
+        """Move the link with ``mac`` home, as ``move_out`` does."""
+        operation = f"move {mac} home from {path}"
+        links = self._space(path, operation).links.values()
+        link = next((link for link in links if link.mac == mac), None)
         if link is None:
-            raise _fault(errno.ENODEV, f"move {mac} home from {path}")
-        self.move(link.ifindex, path, HOME, self.free_name(name))
+            raise _fault(errno.ENODEV, operation)
+        self.move_out(link.name, path, name)
+
+    def move_out(self, name: str, netns: str, home_name: str) -> None:
+        """Move a link home, without alias, under ``home_name`` or, if that is taken, a free ``dev%d``.
+
+        Those of its altnames that are in the way are dropped, as ``enim.rtnetlink`` drops them.
+        """
+        space, link = self._named(name, netns, "move out")
+        altnames = tuple(one for one in link.altnames if one != home_name and not self._home.is_taken(one))
+        space.links[link.ifindex] = replace(link, altnames=altnames)
+        wanted = () if "%" in home_name else (home_name,)
+        self.move(link.ifindex, netns, HOME, self._home.free_name(*wanted), "")
 
     def free_name(self, *wanted: str) -> str:
         """The first of these names that is free at home, else the first free ``dev%d``."""
@@ -233,6 +251,14 @@ class Kernel:
     def _tell(self, space: _Netns) -> None:
         if space is self._home:
             self._changed()
+
+
+def _check_name(name: str, operation: str) -> None:
+    """What the kernel says to a name that no link can have. Source: ``net/core/dev.c`` dev_valid_name."""
+    if len(name.encode()) > NAME_BYTES_MAX:
+        raise _fault(errno.ERANGE, operation)
+    if name in ("", ".", "..") or any(one in "/:" or one.isspace() for one in name):
+        raise _fault(errno.EINVAL, operation)
 
 
 def _fault(number: int, operation: str) -> KernelFault:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator, Mapping
 from typing import Any, TypeAlias
 
 from enim import commands, config, effects, errors, exclusive, result
-from simulator.chain import models
+from simulator.chain import models, moves
 from simulator.errors import KernelFault
 from simulator.model import Link, PluginCall, PluginOutcome
 from simulator.virtual import kernel
@@ -112,12 +112,12 @@ class Plugins:
 
     def _host_device_handlers(self, run: Run) -> Handlers:
         return {
-            models.OpenNetns: _calling(lambda one: self._open(run, one.path)),
-            models.OpenTemporary: _calling(lambda _: self._open(run, None)),
-            models.Close: _calling(lambda one: self._close(run, one.netns)),
-            models.Look: _calling(self._look),
-            models.Move: _calling(self._move),
-            models.Change: _calling(self._change),
+            moves.OpenNetns: _calling(lambda one: self._open(run, one.path)),
+            moves.OpenTemporary: _calling(lambda _: self._open(run, None)),
+            moves.Close: _calling(lambda one: self._close(run, one.netns)),
+            moves.Look: _calling(self._look),
+            moves.Move: _calling(self._move),
+            moves.Change: _calling(self._change),
         }
 
     def _open(self, run: Run, path: str | None) -> str:
@@ -131,23 +131,20 @@ class Plugins:
             run.handles.remove(handle)
             self._kernel.delete_netns(handle)
 
-    def _look(self, one: models.Look) -> Link | None:
+    def _look(self, one: moves.Look) -> Link | None:
         for link in self._kernel.links(one.netns):
             if one.name in ("", link.name, *link.altnames) and one.mac in ("", link.mac):
                 return link
         return None
 
-    def _move(self, one: models.Move) -> None:
+    def _move(self, one: moves.Move) -> None:
         link = self._indexed(one.ifindex, one.source)
         self._kernel.move(link.ifindex, one.source, one.target, link.name)
 
-    def _change(self, one: models.Change) -> None:
+    def _change(self, one: moves.Change) -> None:
         link = self._indexed(one.ifindex, one.netns)
-        changes: dict[str, object] = {one.attribute: one.value}
-        if changes == {"up": False}:  # takes the IPv6 addresses along
-            changes["addresses"] = tuple(address for address in link.addresses if ":" not in address)
-        if changes != {"name": ""}:
-            self._kernel.change(link.name, one.netns, **changes)
+        if (one.attribute, one.value) != ("name", ""):  # no name is asked for: no change
+            self._kernel.change(link.name, one.netns, **{one.attribute: one.value})
 
     def _indexed(self, ifindex: int, netns: str) -> Link:
         link = next((link for link in self._kernel.links(netns) if link.ifindex == ifindex), None)
@@ -193,8 +190,7 @@ class Plugins:
         link = next((link for link in self._kernel.links(one.netns) if link.name == one.ifname), None)
         if link is None:
             return False
-        wanted = () if "%" in one.name else (one.name,)
-        self._kernel.move(link.ifindex, one.netns, kernel.HOME, self._kernel.free_name(*wanted), "")
+        self._kernel.move_out(link.name, one.netns, one.name)
         return True
 
 

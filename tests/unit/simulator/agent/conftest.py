@@ -124,6 +124,14 @@ class Hands:
     def attachment(self, container_id: str = "c1", ifname: str = "eth0") -> Attachment:
         return Attachment(NETWORK, container_id, ifname)
 
+    def occupy(self, netns_lives: bool = True) -> None:
+        """eni-1 is c1's, and its NIC is in c1's netns, which the agent has seen alive or never saw."""
+        if netns_lives:
+            self.netns["/run/netns/c1"] = "4:100"
+        assert self.add("c1").status == 200
+        self.move_in(1, "/run/netns/c1")
+        self.settle()
+
     def move_in(self, number: int, path: str) -> None:
         """The upper plugin moves a NIC into a netns, which comes to be if there is none."""
         eni = self.enis[number - 1]

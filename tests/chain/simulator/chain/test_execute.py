@@ -1,0 +1,74 @@
+"""Plugin processes as libcni runs them. The plugins here are small shell scripts."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from simulator.chain import execute
+from simulator.model import PluginCall
+
+
+def plugin(directory: Path, text: str, name: str = "p") -> None:
+    path = directory / name
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+
+
+def call(timeout_ms: int = 5_000, stdin: bytes = b"{}") -> PluginCall:
+    return PluginCall("p", {"CNI_COMMAND": "ADD"}, stdin, timeout_ms)
+
+
+def test_outcome_has_exit_code_and_both_outputs(tmp_path: Path) -> None:
+    plugin(tmp_path, "cat; echo told >&2; exit 3")
+    outcome = execute.run(call(stdin=b"in"), tmp_path)
+    assert (outcome.exit_code, outcome.stdout, outcome.stderr, outcome.timed_out) == (3, b"in", b"told\n", False)
+    assert outcome.duration_ms > 0
+
+
+def test_environment_is_the_callers_with_the_calls_own_cni_variables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CNI_IFNAME", "left over")
+    monkeypatch.setenv("CCE_SOCK", "/run/x")
+    plugin(tmp_path, "env")
+    lines = execute.run(call(), tmp_path).stdout.decode().splitlines()
+    assert {"CNI_COMMAND=ADD", f"CNI_PATH={tmp_path}", "CCE_SOCK=/run/x"} <= set(lines)
+    assert not any(line.startswith("CNI_IFNAME") for line in lines)
+
+
+def test_plugin_that_is_not_there_is_127_and_says_where_it_was_looked_for(tmp_path: Path) -> None:
+    (tmp_path / "p").mkdir()
+    outcome = execute.run(call(), tmp_path)
+    assert (outcome.exit_code, outcome.stderr.decode()) == (127, f'failed to find plugin "p" in path [{tmp_path}]')
+
+
+def test_megabytes_go_through_both_pipes(tmp_path: Path) -> None:
+    plugin(tmp_path, "cat")
+    data = b"x" * 3_000_000
+    assert execute.run(call(stdin=data), tmp_path).stdout == data
+
+
+def test_plugin_that_does_not_read_its_stdin_is_no_failure(tmp_path: Path) -> None:
+    plugin(tmp_path, "echo done")
+    assert execute.run(call(stdin=b"x" * 3_000_000), tmp_path).stdout == b"done\n"
+
+
+def test_timeout_kills_the_direct_child_and_leaves_its_delegate_alive(tmp_path: Path) -> None:
+    plugin(tmp_path, f"sleep 30 & echo $! >{tmp_path}/delegate; wait")
+    outcome = execute.run(call(timeout_ms=300), tmp_path)
+    delegate = int((tmp_path / "delegate").read_text())
+    try:
+        assert (outcome.exit_code, outcome.timed_out) == (-9, True)
+        assert Path(f"/proc/{delegate}").exists()
+    finally:
+        os.kill(delegate, 9)
+
+
+def test_timeout_does_not_wait_for_the_delegate(tmp_path: Path) -> None:
+    plugin(tmp_path, f"sleep 30 & echo $! >{tmp_path}/delegate; wait")
+    started = time.monotonic()
+    execute.run(call(timeout_ms=200), tmp_path)
+    os.kill(int((tmp_path / "delegate").read_text()), 9)
+    assert time.monotonic() - started < 5
