@@ -1,11 +1,12 @@
 """EDGE: the Linux system calls that Python 3.11 lacks. Imported only after a lab has been chosen.
 
-Source: unshare(2), setns(2), mount(2), umount2(2), prctl(2).
+Source: unshare(2), setns(2), mount(2), umount2(2), prctl(2), close_range(2).
 """
 
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 
 CLONE_NEWNS = 0x00020000
@@ -63,3 +64,17 @@ def unmount(target: str, flags: int = MNT_DETACH) -> None:
 def die_with_parent(signal: int) -> None:
     """Ask the kernel to send ``signal`` to this process when the thread that forked it ends. Raises OSError."""
     _checked(_libc.prctl(_PR_SET_PDEATHSIG, signal, 0, 0, 0), "prctl")
+
+
+def close_all_but(*kept: int) -> None:
+    """Close the files from 3 on that a forked process has inherited, but for these.
+
+    What its Python objects take for open is not any more. So none of them may be collected from now on: it would close
+    whatever has got the number since.
+    """
+    gc.freeze()
+    first = 3
+    for fd in sorted(kept):
+        os.closerange(first, fd)
+        first = max(first, fd + 1)
+    os.closerange(first, os.sysconf("SC_OPEN_MAX"))

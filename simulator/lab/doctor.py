@@ -6,6 +6,7 @@ looked at, to name the cause and a cure that can be pasted.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -26,6 +27,15 @@ PACKAGE = "containernetworking-plugins"
 SYSTEM_DIRECTORIES = ("/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni")
 _APT_TIMEOUT_S = 600
 _CONFINEMENTS = ("seccomp", "systempaths", "apparmor")
+# Under /proc/sys: the value that forbids namespaces, and one that does not.
+_SWITCHES = (
+    ("kernel/apparmor_restrict_unprivileged_userns", "1", "0"),
+    ("kernel/unprivileged_userns_clone", "0", "1"),
+    ("user/max_user_namespaces", "0", "10000"),
+    ("user/max_net_namespaces", "0", "10000"),
+    ("user/max_mnt_namespaces", "0", "10000"),
+    ("user/max_pid_namespaces", "0", "10000"),
+)
 _VERSION_TIMEOUT_S = 10
 
 _RTM_NEWLINK, _NLM_F_REQUEST_ACK_CREATE_EXCL, _NLMSG_ERROR = 16, 0x605, 2
@@ -54,14 +64,15 @@ def find_host_device() -> Path | None:
     named = [Path(part) for part in os.environ.get("CNI_PATH", "").split(":") if part.startswith("/")]
     for directory in (_cache(), *map(Path, SYSTEM_DIRECTORIES), *named):
         binary = directory / PLUGIN
-        if binary.is_file() and os.access(binary, os.X_OK):
-            return binary
+        with contextlib.suppress(PermissionError):  # another user's cache, by a HOME that su or sudo has left
+            if binary.is_file() and os.access(binary, os.X_OK):
+                return binary
     return None
 
 
 def _cache() -> Path:
     base = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(base) if base.startswith("/") else Path.home() / ".cache") / "enim/cni/bin"
+    return (Path(base) if base.startswith("/") else Path("~/.cache").expanduser()) / "enim/cni/bin"
 
 
 def diagnose() -> list[Finding]:
@@ -81,9 +92,9 @@ def _try_lab() -> Iterator[Finding]:
     try:
         lab = namespaces.start(_probe)
     except LabError as error:
-        suspect = next(_suspects(), ("", error.cure))
-        cause = f"{error.cause}: {suspect[0]}" if suspect[0] else error.cause
-        yield Finding(name, ok=False, required=True, cause=cause, cure=suspect[1])
+        suspect, cure = next(_suspects(Path("/proc")), ("", error.cure))
+        cause = f"{error.cause}; {suspect}" if suspect else error.cause
+        yield Finding(name, ok=False, required=True, cause=cause, cure=cure)
         return
     with lab.channel.makefile("rb") as lines:
         line = lines.readline()
@@ -96,25 +107,23 @@ def _try_lab() -> Iterator[Finding]:
         yield Finding(**one)
 
 
-def _suspects() -> Iterator[tuple[str, str]]:
+def _suspects(proc: Path) -> Iterator[tuple[str, str]]:
     """What usually forbids namespaces, as ``(cause, cure)``; the likeliest first."""
-    for switch, forbids, value in (
-        ("kernel/apparmor_restrict_unprivileged_userns", "1", "0"),
-        ("kernel/unprivileged_userns_clone", "0", "1"),
-        ("user/max_user_namespaces", "0", "10000"),
-        ("user/max_net_namespaces", "0", "10000"),
-    ):
-        path = Path("/proc/sys") / switch
-        if path.is_file() and path.read_text().strip() == forbids:
+    for switch, forbids, value in _SWITCHES:
+        try:
+            setting = (proc / "sys" / switch).read_text().strip()
+        except OSError:  # this kernel has no such switch, or shows it to root only
+            continue
+        if setting == forbids:
             key = switch.replace("/", ".")
             yield f"{key} is {forbids}", f"sudo sysctl -w {key}={value}"
-    status = Path("/proc/self/status").read_text()
-    in_container = Path("/.dockerenv").exists() or Path("/run/.containerenv").exists()
-    if "Seccomp:\t2" in status or in_container:
-        yield (
-            "a seccomp filter or masked /proc of a container stands in the way",
-            f"docker run {' '.join(f'--security-opt {one}=unconfined' for one in _CONFINEMENTS)}",
-        )
+    is_filtered = "\nSeccomp:\t2\n" in (proc / "self/status").read_text()
+    mount_points = {line.split()[4] for line in (proc / "self/mountinfo").read_text().splitlines()}
+    covers = sorted(one for one in mount_points if one.startswith("/proc/") and not one.endswith("/binfmt_misc"))
+    if is_filtered or covers:
+        stands = "a seccomp filter stands" if is_filtered else f"what is mounted on {covers[0]} stands"
+        confinements = " ".join(f"--security-opt {one}=unconfined" for one in _CONFINEMENTS)
+        yield f"{stands} in the way, as in a container", f"docker run {confinements}"
 
 
 def _probe(channel: socket.socket, scratch: Path) -> None:
@@ -178,7 +187,8 @@ def _try_plugin(binary: Path) -> Finding:
         versions = ", ".join(json.loads(ran.stdout)["supportedVersions"])
     except (OSError, subprocess.SubprocessError, ValueError, KeyError, TypeError) as error:
         cause = f"{binary} does not answer VERSION: {error}"
-        return Finding(PLUGIN, ok=False, required=True, cause=cause, cure="enim-lab doctor --install")
+        cure = f"Remove {binary}, then run `enim-lab doctor --install`"
+        return Finding(PLUGIN, ok=False, required=True, cause=cause, cure=cure)
     return Finding(PLUGIN, ok=True, required=True, cause=f"{binary} speaks {versions}")
 
 
@@ -223,33 +233,48 @@ def _install_as_root() -> None:
 def _unpack_as_user() -> None:
     """Into a new directory beside the cache, which takes the cache's name when it is whole."""
     target = _cache()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent) as name:
-        work = Path(name)
-        download = ("apt-get", "download", "-qq", PACKAGE)
-        try:
-            _run(*download, directory=work)
-        except LabError:  # without root the machine's own lists cannot be renewed: so a private copy of them
-            private = [
-                f"-oDir::State={work}/state",
-                f"-oDir::Cache={work}/cache",
-                "-oDir::State::status=/var/lib/dpkg/status",
-            ]
-            (work / "state/lists/partial").mkdir(parents=True)
-            (work / "cache/archives/partial").mkdir(parents=True)
-            _run("apt-get", *private, "update", "-qq")
-            _run(download[0], *private, *download[1:], directory=work)
-        (package,) = work.glob("*.deb")
-        _run("dpkg-deb", "-x", str(package), str(work / "root"))
-        found = [
-            work / "root" / one.lstrip("/")
-            for one in SYSTEM_DIRECTORIES
-            if (work / "root" / one.lstrip("/") / PLUGIN).is_file()
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent) as name:
+            unpacked = _unpack(_download(Path(name)), Path(name) / "root")
+            if (target / PLUGIN).is_file():
+                return  # somebody else was faster
+            unpacked.rename(target)
+    except OSError as error:
+        if not (target / PLUGIN).is_file():
+            cure = f"Make room for it, or remove {target} if it is there"
+            raise LabError(f"{target} cannot be made: {error.strerror}", cure) from error
+
+
+def _download(work: Path) -> Path:
+    """The package's file, in ``work``. Raises LabError."""
+    download = ("apt-get", "download", "-qq", PACKAGE)
+    try:
+        _run(*download, directory=work)
+    except LabError:  # without root the machine's own lists cannot be renewed: so a private copy of them
+        private = [
+            f"-oDir::State={work}/state",
+            f"-oDir::Cache={work}/cache",
+            "-oDir::State::status=/var/lib/dpkg/status",
         ]
-        if not found:
-            raise LabError(f"the package {PACKAGE} has no {PLUGIN} in {', '.join(SYSTEM_DIRECTORIES)}")
-        if not target.exists():
-            found[0].rename(target)
+        (work / "state/lists/partial").mkdir(parents=True)
+        (work / "cache/archives/partial").mkdir(parents=True)
+        _run("apt-get", *private, "update", "-qq")
+        _run(download[0], *private, *download[1:], directory=work)
+    found = sorted(work.glob("*.deb"))
+    if not found:
+        raise LabError(f"apt-get downloaded no {PACKAGE}")
+    return found[0]
+
+
+def _unpack(package: Path, root: Path) -> Path:
+    """Unpack a package; return the directory in it that has host-device. Raises LabError."""
+    _run("dpkg-deb", "-x", str(package), str(root))
+    for directory in SYSTEM_DIRECTORIES:
+        unpacked = root / directory.lstrip("/")
+        if (unpacked / PLUGIN).is_file():
+            return unpacked
+    raise LabError(f"the package {PACKAGE} has no {PLUGIN} in {', '.join(SYSTEM_DIRECTORIES)}")
 
 
 def _run(*command: str, directory: Path | None = None) -> None:

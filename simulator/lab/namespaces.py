@@ -38,7 +38,7 @@ Entry: TypeAlias = Callable[[socket.socket, Path], None]
 
 _CAP_SYS_ADMIN = 1 << 21
 _SCRATCH_ROOTS = ("/mnt", "/srv", "/media", "/run")
-_REAP_INTERVAL_MS = 1_000
+_REAP_INTERVAL_MS = 200
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 0x1
 
 
@@ -47,14 +47,21 @@ class LabProcess:
 
     Args:
         pid: the intermediate process, a child of the runner.
-        init_pid: pid 1 of the lab, as the runner's pid namespace numbers it.
+        init_pid: pid 1 of the lab, as the runner's pid namespace numbers it; 0 if it has none yet.
     """
 
-    def __init__(self, pid: int, init_pid: int, channel: socket.socket, leash: int) -> None:
+    def __init__(self, pid: int, channel: socket.socket, leash: int) -> None:
         self.pid = pid
-        self.init_pid = init_pid
+        self.init_pid = 0
         self.channel = channel
         self._leash = leash
+        self._init = -1
+
+    def born(self, init_pid: int) -> None:
+        """Note pid 1 of the lab. It may be dead already."""
+        self.init_pid = init_pid
+        with contextlib.suppress(ProcessLookupError):
+            self._init = os.pidfd_open(init_pid)
 
     def close(self, timeout_s: float = 5.0) -> None:
         """End the lab and wait until its processes are gone. Repeating it does nothing."""
@@ -62,8 +69,11 @@ class LabProcess:
             return
         self.channel.close()
         os.close(self._leash)
-        _wait(self.pid, timeout_s)
+        _end(self.pid, timeout_s)
         self.pid = 0
+        if self._init >= 0:  # no child of ours, and still there if somebody killed the intermediate
+            _end_stranger(self._init, timeout_s)
+            os.close(self._init)
 
 
 def start(entry: Entry) -> LabProcess:
@@ -85,24 +95,34 @@ def start(entry: Entry) -> LabProcess:
     channel, lab_channel = socket.socketpair()
     leash, leash_held = os.pipe()
     report, report_held = os.pipe()
-    pid = os.fork()
+    pid = _fork()
     if pid == 0:
-        _close_all_but(lab_channel.fileno(), leash, report_held)
         _in_child(report_held, lambda: _intermediate(entry, scratch, lab_channel, leash, report_held))
     lab_channel.close()
     os.close(leash)
     os.close(report_held)
-    lab = LabProcess(pid, 0, channel, leash_held)
+    lab = LabProcess(pid, channel, leash_held)
+    try:
+        _await_ready(lab, report)
+    except BaseException:
+        lab.close()
+        raise
+    return lab
+
+
+def _await_ready(lab: LabProcess, report: int) -> None:
+    """Until the worker runs and pid 1 is known; they are told by two processes, so in any order."""
+    is_ready = False
     with os.fdopen(report) as lines:
         for line in lines:
             told = json.loads(line)
-            lab.init_pid = told.get("init", lab.init_pid)
             if "cause" in told:
-                lab.close()
                 raise LabError(told["cause"], told["cure"])
-            if told.get("ready"):
-                return lab
-    lab.close()
+            if "init" in told:
+                lab.born(told["init"])
+            is_ready = is_ready or "ready" in told
+            if is_ready and lab.init_pid:
+                return
     raise LabError("the lab ended while it started")
 
 
@@ -117,17 +137,26 @@ def _in_child(report: int, run: Callable[[], None]) -> NoReturn:
     except BaseException:  # noqa: BLE001 - a forked process must not go on as its parent
         traceback.print_exc()
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        with contextlib.suppress(Exception):  # whoever read our output may be gone
+            sys.stdout.flush()
+            sys.stderr.flush()
         os._exit(status)
 
 
+def _fork() -> int:
+    try:
+        return os.fork()
+    except OSError as error:
+        raise LabError(*_refused("another process", error)) from error
+
+
 def _intermediate(entry: Entry, scratch: Path, channel: socket.socket, leash: int, report: int) -> None:
+    _start_anew(channel.fileno(), leash, report)
     os.setsid()  # Ctrl-C in the runner's terminal is the runner's business
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
     _enter_namespaces()
-    pid = os.fork()
+    pid = _fork()
     if pid == 0:
         _in_child(report, lambda: _init(entry, scratch, channel, leash, report))
     channel.close()
@@ -143,7 +172,7 @@ def _init(entry: Entry, scratch: Path, channel: socket.socket, leash: int, repor
     """Pid 1: makes the lab, starts the worker, adopts orphans, and takes everything with it when it ends."""
     _make_mounts(scratch)
     _bring_lo_up()
-    pid = os.fork()
+    pid = _fork()
     if pid == 0:
         os.close(leash)
         _in_child(report, lambda: _work(entry, scratch, channel, report))
@@ -214,10 +243,13 @@ def _refused(what: str, error: OSError) -> tuple[str, str]:
 
 def _bring_lo_up() -> None:
     """Source: netdevice(7), SIOCSIFFLAGS."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
-        request = fcntl.ioctl(any_socket, _SIOCGIFFLAGS, struct.pack("16sH14x", b"lo", 0))
-        (flags,) = struct.unpack_from("H", request, 16)
-        fcntl.ioctl(any_socket, _SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", flags | _IFF_UP))
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+            request = fcntl.ioctl(any_socket, _SIOCGIFFLAGS, struct.pack("16sH14x", b"lo", 0))
+            (flags,) = struct.unpack_from("H", request, 16)
+            fcntl.ioctl(any_socket, _SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", flags | _IFF_UP))
+    except OSError as error:
+        raise LabError(*_refused("to set lo up", error)) from error
 
 
 def has_cap_sys_admin() -> bool:
@@ -229,22 +261,24 @@ def has_cap_sys_admin() -> bool:
 
 def _scratch_root() -> Path:
     """An existing directory to mount over, which hides nothing that the lab needs."""
-    needed = [Path(sys.prefix), Path(sys.base_prefix), Path(__file__), Path.cwd(), Path(sys.executable).resolve()]
+    places = [sys.prefix, sys.base_prefix, sys.executable, __file__, str(Path.cwd())]
+    places += [os.environ.get(name, "") for name in ("HOME", "XDG_CACHE_HOME")]  # where host-device may be
+    places += os.environ.get("CNI_PATH", "").split(":")
+    needed = [Path(path) for place in places if place for path in (place, os.path.realpath(place))]
     for root in map(Path, _SCRATCH_ROOTS):
         if root.is_dir() and not root.is_symlink() and not any(path.is_relative_to(root) for path in needed):
             return root
     raise LabError("the lab needs a directory to mount its files on", f"Make one of {', '.join(_SCRATCH_ROOTS)}")
 
 
-def _close_all_but(*kept: int) -> None:
-    """Close what this process has inherited: the leashes and channels of other labs above all."""
+def _start_anew(*kept: int) -> None:
+    """Let go of what this process has inherited, the leashes and channels of other labs above all."""
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
-    first = 3
-    for fd in sorted(kept):
-        os.closerange(first, fd)
-        first = fd + 1
-    os.closerange(first, os.sysconf("SC_OPEN_MAX"))
+    syscalls.close_all_but(*kept)
+    with contextlib.suppress(OSError):  # whatever the runner had made of them: now they are what every process has
+        sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)
+        sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
 
 
 def _tell(report: int, told: dict[str, object]) -> None:
@@ -252,7 +286,7 @@ def _tell(report: int, told: dict[str, object]) -> None:
         os.write(report, json.dumps(told).encode() + b"\n")
 
 
-def _wait(pid: int, timeout_s: float) -> None:
+def _end(pid: int, timeout_s: float) -> None:
     """Wait for a child; kill it when the time is up: its own end takes the lab with it."""
     deadline = time.monotonic() + timeout_s
     while os.waitpid(pid, os.WNOHANG) == (0, 0):
@@ -261,3 +295,14 @@ def _wait(pid: int, timeout_s: float) -> None:
             os.waitpid(pid, 0)
             return
         time.sleep(0.001)
+
+
+def _end_stranger(process: int, timeout_s: float) -> None:
+    """The same for a process that is no child, by its pidfd."""
+    poll = select.poll()
+    poll.register(process, select.POLLIN)
+    for _ in range(2):
+        if poll.poll(timeout_s * 1000):
+            return
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(process, signal.SIGKILL)

@@ -15,6 +15,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+from simulator import syscalls
 from simulator.errors import LabError, SimulatorError, WorldFault
 from simulator.real import server
 
@@ -105,8 +106,7 @@ class AgentProcess:
             os.dup2(log, 1)
             os.dup2(log, 2)
             wait()
-            os.closerange(3, tell_ready)
-            os.closerange(tell_ready + 1, os.sysconf("SC_OPEN_MAX"))
+            syscalls.close_all_but(tell_ready)
 
             def ready() -> None:
                 with contextlib.suppress(OSError):  # nobody waits for one that starts later

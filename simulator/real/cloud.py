@@ -6,19 +6,22 @@ They belong to the hardware process of this network namespace, which this module
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
 import socket
 import sys
+import time
 import traceback
+from typing import Any
 
-from simulator import topology
+from simulator import syscalls, topology
 from simulator.errors import CloudFault, LabError, WorldFault
 from simulator.model import Eni
 from simulator.real import hardware
 
 _ANSWER_TIMEOUT_S = 30.0
-_EPERM, _EACCES = 1, 13
+_LISTEN_WAIT_S = 0.05
 
 
 def attach(count: int) -> tuple[Eni, ...]:
@@ -33,32 +36,56 @@ def attach(count: int) -> tuple[Eni, ...]:
     enis = topology.enis(count)
     if not enis:
         return ()
-    with _connect(hardware.ADDRESS) as connection:
-        connection.sendall(json.dumps({"enis": [dataclasses.asdict(eni) for eni in enis]}).encode() + b"\n")
-        line = connection.makefile("rb").readline()
+    request = json.dumps({"enis": [dataclasses.asdict(eni) for eni in enis]}).encode() + b"\n"
+    try:
+        with _connect(hardware.ADDRESS) as connection:
+            connection.sendall(request)
+            line = connection.makefile("rb").readline()
+    except OSError as error:
+        raise CloudFault("attach ENIs", error.errno or 0, error.strerror or str(error)) from error
     if not line:
         raise CloudFault("attach ENIs", 0, "the hardware process gave no answer")
-    fault = json.loads(line)
-    if fault:
-        raise CloudFault(fault["operation"], fault["errno"], fault["text"])
+    _raise_fault(json.loads(line))
     return enis
+
+
+def _raise_fault(told: dict[str, Any]) -> None:
+    """Raise what the hardware process says went wrong; nothing if it says {}."""
+    if told.get("errno") in (errno.EPERM, errno.EACCES):
+        raise LabError(
+            f"this process may not make links in this network namespace ({told['operation']}: {told['text']})",
+            "Make one of your own first: unshare --user --map-root-user --net --mount",
+        )
+    if told:
+        raise CloudFault(told["operation"], told["errno"], told["text"])
 
 
 def _connect(address: str) -> socket.socket:
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connection.settimeout(_ANSWER_TIMEOUT_S)
     try:
-        connection.connect(address)
-    except ConnectionRefusedError:
-        _start(address)
-        connection.connect(address)
+        try:
+            connection.connect(address)
+        except ConnectionRefusedError:
+            _start(address)
+            connection.connect(address)
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
 def _start(address: str) -> None:
-    """Fork the hardware process; return when it accepts connections."""
+    """Fork the hardware process; return when it accepts connections. Of several at once, one forks."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    listener.bind(address)
+    try:
+        listener.bind(address)
+    except OSError as error:
+        listener.close()
+        if error.errno == errno.EADDRINUSE:
+            time.sleep(_LISTEN_WAIT_S)  # the other is between its bind and its listen
+            return
+        raise
     listener.listen()
     told, tell = os.pipe()
     pid = os.fork()
@@ -77,24 +104,13 @@ def _start(address: str) -> None:
         line = lines.readline()
     if not line:
         raise CloudFault("start the hardware process", 0, "it ended at once")
-    fault = json.loads(line)
-    if fault.get("errno") in (_EPERM, _EACCES):
-        raise LabError(
-            f"this process may not make links in this network namespace ({fault['text']})",
-            "Make one of your own first: unshare --user --map-root-user --net --mount",
-        )
-    if fault:
-        raise CloudFault(fault["operation"], fault["errno"], fault["text"])
+    _raise_fault(json.loads(line))
 
 
 def _be_hardware(listener: socket.socket, tell: int) -> None:
     """The process's life: apart from its starter in everything."""
     null = os.open(os.devnull, os.O_RDWR)
-    first = 3
-    for fd in sorted((listener.fileno(), tell, null)):
-        os.closerange(first, fd)
-        first = fd + 1
-    os.closerange(first, os.sysconf("SC_OPEN_MAX"))
+    syscalls.close_all_but(listener.fileno(), tell, null)
     try:
         made = hardware.Hardware()
     except WorldFault as fault:

@@ -1,4 +1,5 @@
-"""EDGE: the agent's second, private API, for a lab: what it believes, and its clock. No client of the agent ever sees it.
+"""EDGE: the agent's second, private API, for a lab: what it believes, and its clock. No client of the agent ever sees
+it.
 
 ``GET /state`` → ``{"clock_ms": int, "records": [EniRecord as JSON, …]}``
 ``POST /clock?advance_ms=N`` → ``{"clock_ms": int}``: adds N milliseconds (decimal, at most 12 digits) to the clock.

@@ -11,12 +11,14 @@ import socket
 import struct
 import time
 
+from enim import errors as plugin_errors
 from enim import netlink
 from simulator.errors import KernelFault
 
 _RETRY_MS = 200  # the first request may be lost to neighbour discovery
 _IPPROTO_ICMPV6 = 58
 _V4_REQUEST, _V4_REPLY, _V6_REQUEST, _V6_REPLY = 8, 0, 128, 129
+_HEADER = struct.Struct("!BBHHH")  # type, code, checksum, identifier, sequence
 _PAYLOAD = b"enim echo"
 
 
@@ -36,13 +38,15 @@ def echo(netns: str, destination: str, timeout_ms: int) -> bool:
     """
     is_ipv6 = ":" in destination
     try:
-        namespace = os.open(netns, os.O_RDONLY | os.O_CLOEXEC)
+        namespace = os.open(netns, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO must not hold us up
         try:
             raw: socket.socket = netlink.inside(namespace, lambda: _raw_socket(is_ipv6=is_ipv6))
         finally:
             os.close(namespace)
+    except plugin_errors.KernelError as error:
+        raise KernelFault(f"open a raw socket in {netns}", error.errno, error.text) from error
     except OSError as error:
-        raise KernelFault(f"open a raw socket in {netns}", error.errno or 0, str(error.strerror)) from error
+        raise KernelFault(f"open a raw socket in {netns}", error.errno or 0, error.strerror or str(error)) from error
     identifier = int.from_bytes(os.urandom(2), "big")
     deadline = time.monotonic() + timeout_ms / 1000
     sequence = 0
@@ -68,9 +72,10 @@ def _raw_socket(*, is_ipv6: bool) -> socket.socket:
 
 def _request(identifier: int, sequence: int, *, is_ipv6: bool) -> bytes:
     kind = _V6_REQUEST if is_ipv6 else _V4_REQUEST
-    blank = struct.pack("!BBHHH", kind, 0, 0, identifier, sequence) + _PAYLOAD
+    sequence %= 1 << 16
+    blank = _HEADER.pack(kind, 0, 0, identifier, sequence) + _PAYLOAD
     checksum = 0 if is_ipv6 else _checksum(blank)
-    return struct.pack("!BBHHH", kind, 0, checksum, identifier, sequence) + _PAYLOAD
+    return _HEADER.pack(kind, 0, checksum, identifier, sequence) + _PAYLOAD
 
 
 def _checksum(data: bytes) -> int:
@@ -83,13 +88,19 @@ def _checksum(data: bytes) -> int:
 
 
 def _answered(raw: socket.socket, identifier: int, until: float, *, is_ipv6: bool) -> bool:
+    poll = select.poll()
+    poll.register(raw, select.POLLIN)
     while (remaining := until - time.monotonic()) > 0:
-        readable, _, _ = select.select([raw], [], [], remaining)
-        if not readable:
+        if not poll.poll(remaining * 1000):
             return False
-        packet = raw.recv(2048)
+        try:
+            packet = raw.recv(2048, socket.MSG_DONTWAIT)
+        except OSError:  # an error that came as an ICMP message, or a packet whose checksum was wrong
+            continue
         message = packet if is_ipv6 else packet[(packet[0] & 0x0F) * 4 :]
-        kind, code, _, got, _ = struct.unpack("!BBHHH", message[:8])
-        if (kind, code, got) == (_V6_REPLY if is_ipv6 else _V4_REPLY, 0, identifier) and message[8:] == _PAYLOAD:
+        if len(message) != _HEADER.size + len(_PAYLOAD):
+            continue
+        kind, code, _, got, _ = _HEADER.unpack_from(message)
+        if (kind, code, got) == (_V6_REPLY if is_ipv6 else _V4_REPLY, 0, identifier) and message.endswith(_PAYLOAD):
             return True
     return False

@@ -8,6 +8,9 @@ this process brings the ENI back in the initial netns as the kernel would have (
 that is free, else ``dev<ifindex>``; with its MAC, ifindex if free, MTU, alias, and the altnames that are free; down,
 without addresses.
 
+It comes back whole, as it would from the kernel: one with an alias or altnames gets them in a third namespace, the
+*workshop*, and arrives in one move. Whoever watches the initial netns never sees half of it.
+
 What a NIC was like at its death it knows from link messages of *all* namespaces: a socket with
 NETLINK_LISTEN_ALL_NSID hears every namespace that has an id here, and a veth's far end gives one to wherever its near
 end is as soon as it is listed.
@@ -25,6 +28,7 @@ import os
 import select
 import socket
 import struct
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -39,13 +43,15 @@ from simulator.real import kernel
 ADDRESS = "\0enim-hardware"  # abstract: its scope is the network namespace in which it was bound
 REQUEST_BYTES_MAX = 1 << 16
 
+RESYNC_MS = 1_000
+IDLE_ROUNDS_MAX = 10
+
 _BRIDGE = "br0"
-_RESYNC_MS = 1_000
-_SETTLING_MS = 20
-_IDLE_ROUNDS_MAX = 10
+_RETRY_MS = 20  # after a race with a change that is still under way
+_ANSWER_TIMEOUT_S = 1.0
 _SOL_NETLINK, _NETLINK_LISTEN_ALL_NSID, _RTMGRP_LINK = 270, 8, 0x1
 _RTM_NEWLINK, _RTM_DELLINK = 16, 17
-_EEXIST, _EBUSY = 17, 16
+_NSID_NOT_ASSIGNED = -1  # linux/net_namespace.h: of a namespace that is dying, too
 
 
 class Hardware:
@@ -57,23 +63,26 @@ class Hardware:
 
     def __init__(self) -> None:
         self._initial = pyroute2.IPRoute()
-        self._initial_fd = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        self._initial_fd = _own_netns()
         try:
             syscalls.unshare(syscalls.CLONE_NEWNET)
-            for family, switch in (
-                ("ipv6", "default/accept_dad"),
-                ("ipv6", "all/forwarding"),
-                ("ipv4", "all/forwarding"),
+            self._workshop = pyroute2.IPRoute()
+            syscalls.unshare(syscalls.CLONE_NEWNET)
+            for switch, value in (
+                ("ipv6/conf/default/accept_dad", "0"),
+                ("ipv6/conf/all/forwarding", "1"),
+                ("ipv4/conf/all/forwarding", "1"),
             ):
-                value = "0" if switch.endswith("accept_dad") else "1"
-                Path(f"/proc/sys/net/{family}/conf/{switch}").write_text(value)
+                Path(f"/proc/sys/net/{switch}").write_text(value)
         except OSError as error:
             raise CloudFault("make the fabric", error.errno or 0, str(error.strerror)) from error
-        self._fabric_fd = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        self._fabric_fd = _own_netns()
         self._fabric = pyroute2.IPRoute()
         self.changes = _listen_to_all_namespaces()
         self._enis: dict[str, Eni] = {}
-        self._last: dict[str, Link] = {}
+        self._last: dict[str, Link] = {}  # by MAC: what its near end is like, as far as is known
+        self._positions: dict[str, tuple[int | None, int | None]] = {}  # by MAC: where it was looked at
+        self._home_nsid: int | None = None
         self._gateways: set[str] = set()
         with _translated("make the fabric"):
             self._fabric.link("set", index=1, state="up")
@@ -97,77 +106,120 @@ class Hardware:
                 data = self.changes.recv(1 << 20, socket.MSG_DONTWAIT)
             except BlockingIOError:
                 return
-            except OSError:  # ENOBUFS: some were lost; the next look at the fabric makes up for it
+            except OSError:  # ENOBUFS: some were lost, so every NIC is looked at again
+                self._positions.clear()
                 continue
             for message in self._fabric.marshal.parse(data):
                 if message["header"]["type"] in (_RTM_NEWLINK, _RTM_DELLINK):
                     self._remember(message)
 
-    def bring_back_the_lost(self) -> None:
-        """Compare with the fabric: where a far end is gone, the near end died and comes home. Raises CloudFault."""
+    def bring_back_the_lost(self, *, thorough: bool = False) -> None:
+        """Compare with the fabric: where a far end is gone, the near end died and comes home.
+
+        Args:
+            thorough: look also for what no message tells.
+
+        Raises:
+            CloudFault: the kernel refused.
+        """
         with _translated("look at the fabric"):
-            shown = {link.get_attr("IFLA_IFNAME"): link for link in self._fabric.get_links()}
+            shown = {link.get_attr("IFLA_IFNAME"): link for link in kernel.whole(self._fabric.get_links)}
+        lost = [eni for eni in self._enis.values() if eni.id not in shown]
+        if lost:
+            self.hear()  # what was said of them between the last hearing and their death
+        faults = list(filter(None, map(self._bring_back, lost)))
         for eni in self._enis.values():
-            far = shown.get(eni.id)
-            if far is not None:
-                self._look_at_near_end(far)
-                continue
+            if eni.id in shown:
+                self._look_at_near_end(eni, shown[eni.id], thorough=thorough)
+        if faults:
+            raise faults[0]
+
+    def _bring_back(self, eni: Eni) -> CloudFault | None:
+        """The fault, if it cannot come yet: the others need not wait for it."""
+        try:
             with _translated(f"bring {eni.id} back"):
                 self._plug(eni, self._as_the_kernel_returns(self._last.get(eni.mac) or _home(eni)))
+        except CloudFault as fault:
+            return fault
+        return None
 
     def _remember(self, message: Any) -> None:
-        mac = message.get_attr("IFLA_ADDRESS")
-        if mac in self._enis and message.get_attr("IFLA_IFNAME"):
-            self._last[mac] = kernel.link_of(message, "", ())
+        """Note what a NIC is like. A bridge or VLAN that a pod has put upon it has its MAC too, but is no veth."""
+        moves_on = message["header"]["type"] == _RTM_DELLINK and message.get_attr("IFLA_NEW_NETNSID") is not None
+        mac, kind = message.get_attr("IFLA_ADDRESS"), message.get_nested("IFLA_LINKINFO", "IFLA_INFO_KIND")
+        if mac in self._enis and kind == "veth":
+            if moves_on:  # this is what it was before; where it is now, it may have an id that another namespace had
+                self._positions.pop(mac, None)
+            else:
+                self._last[mac] = kernel.link_of(message, "", ())
 
-    def _look_at_near_end(self, far: Any) -> None:
-        """Ask for the near end where it is; listing the far end has given that namespace an id by now."""
-        nsid, index = far.get_attr("IFLA_LINK_NETNSID"), far.get_attr("IFLA_LINK")
-        if nsid is None or not index:
+    def _look_at_near_end(self, eni: Eni, far: Any, *, thorough: bool) -> None:
+        """Ask for a near end that has moved, where it is now: listing the far end has given that namespace an id.
+
+        From then on messages tell its changes; but none tells those of the alias and the altnames while it is down.
+        """
+        nsid = far.get_attr("IFLA_LINK_NETNSID")
+        position = (None if nsid == _NSID_NOT_ASSIGNED else nsid, far.get_attr("IFLA_LINK"))
+        last = self._last.get(eni.mac)
+        is_quiet = position[0] != self._home_nsid and last is not None and not last.up
+        if None in position or not (position != self._positions.get(eni.mac) or (thorough and is_quiet)):
             return
         with contextlib.suppress(pyroute2.NetlinkError):  # it moved on since; its messages will tell
-            for message in self._fabric.link("get", index=index, if_netnsid=nsid):
+            for message in self._fabric.link("get", index=position[1], if_netnsid=position[0]):
                 self._remember(message)
+            self._positions[eni.mac] = position
 
     def _as_the_kernel_returns(self, was: Link) -> Link:
         """Which name, ifindex and altnames a NIC keeps on its way to the initial netns.
 
-        Source: incidents P1, P2, P3 (measured with virtio NICs); ``net/core/dev.c`` default_device_exit_net.
+        Source: incidents P1, P2, P3 (measured with virtio NICs); ``net/core/dev.c`` default_device_exit_net: the
+        ``dev<ifindex>`` that takes the place of a taken name has the ifindex that the NIC had inside.
         """
-        at_home = [kernel.link_of(link, "", ()) for link in self._initial.get_links()]
+        at_home = [kernel.link_of(link, "", ()) for link in kernel.whole(self._initial.get_links)]
         taken = {name for link in at_home for name in (link.name, *link.altnames)}
+        spare = (f"dev{number}" for number in range(len(taken) + 1))
+        wanted = (was.name, *((f"dev{was.ifindex}",) if was.ifindex else ()), *spare)
+        name = next(name for name in wanted if name not in taken)
+        altnames = tuple(one for one in was.altnames if one not in taken and one != name)
         ifindex = 0 if was.ifindex in {link.ifindex for link in at_home} else was.ifindex
-        name = "" if was.name in taken else was.name
-        return dataclasses.replace(
-            was, ifindex=ifindex, name=name, altnames=tuple(one for one in was.altnames if one not in taken)
-        )
+        return dataclasses.replace(was, ifindex=ifindex, name=name, altnames=altnames)
 
     def _plug(self, eni: Eni, near: Link) -> None:
-        """Make an ENI's veth pair: ``near`` in the initial netns ("": ``dev<ifindex>``), its far end on the bridge.
+        """Make an ENI's veth pair: ``near`` in the initial netns, its far end on the bridge. All of it, or nothing.
 
         Raises NetlinkError.
         """
-        arrival = near.name or (f"dev{near.ifindex}" if near.ifindex else f"{eni.id}-arrives")
-        wanted = {"index": near.ifindex} if near.ifindex else {}
-        self._initial.link(
+        is_plain = not near.alias and not near.altnames  # then one request makes all of it; a move would take 15 ms
+        maker = self._initial if is_plain else self._workshop
+        maker.link(
             "add",
-            ifname=arrival,
+            ifname=near.name,
             kind="veth",
             address=eni.mac,
             mtu=near.mtu,
             peer={"ifname": eni.id, "net_ns_fd": self._fabric_fd, "mtu": near.mtu},
-            **wanted,
+            **({"index": near.ifindex} if near.ifindex else {}),
         )
-        index = near.ifindex or self._initial.link_lookup(ifname=arrival)[0]
-        if not near.name and not near.ifindex:
-            self._initial.link("set", index=index, ifname=f"dev{index}")
-        if near.alias:
-            self._initial.link("set", index=index, ifalias=near.alias)
-        for altname in near.altnames:
-            self._initial.link("property_add", index=index, altname=altname)
-        far = self._fabric.link_lookup(ifname=eni.id)[0]
-        self._fabric.link("set", index=far, master=self._bridge, state="up")
+        try:
+            (far,) = self._fabric.link("get", ifname=eni.id)
+            self._fabric.link("set", index=far["index"], master=self._bridge, state="up")
+            if is_plain:
+                self._home_nsid = far.get_attr("IFLA_LINK_NETNSID")
+            else:
+                self._dress(far.get_attr("IFLA_LINK"), near)
+        except BaseException:
+            self._fabric.link("del", ifname=eni.id)
+            raise
         self._last.pop(eni.mac, None)
+        self._positions.pop(eni.mac, None)
+
+    def _dress(self, index: int, near: Link) -> None:
+        """Give a link in the workshop its alias and altnames, and send it to the initial netns. Raises NetlinkError."""
+        if near.alias:
+            self._workshop.link("set", index=index, ifalias=near.alias)
+        for altname in near.altnames:
+            self._workshop.link("property_add", index=index, altname=altname)
+        self._workshop.link("set", index=index, net_ns_fd=self._initial_fd)
 
     def _add_gateways(self, eni: Eni) -> None:
         pairs = ((eni.subnet.cidr4, eni.subnet.gateway4), (eni.subnet.cidr6, eni.subnet.gateway6))
@@ -178,7 +230,9 @@ class Hardware:
                 self._gateways.add(gateway)
 
     def is_needed(self) -> bool:
-        """Whether anything else still holds the initial netns: another process, or a mounted namespace file."""
+        """Whether there are ENIs, and somebody else still holds the initial netns: a process, or a mounted file."""
+        if not self._enis:
+            return False
         netns = os.fstat(self._initial_fd)
         if f"net:[{netns.st_ino}]" in Path("/proc/self/mountinfo").read_text(errors="replace"):
             return True
@@ -189,42 +243,66 @@ class Hardware:
         return False
 
 
-def serve(listener: socket.socket, hardware: Hardware) -> None:
+def serve(
+    listener: socket.socket, hardware: Hardware, resync_ms: int = RESYNC_MS, idle_rounds_max: int = IDLE_ROUNDS_MAX
+) -> None:
     """Answer requests and bring lost ENIs back, until nobody needs the node's network any more.
 
     One request per connection: a line of JSON, ``{"enis": [...]}`` with ENIs as ``dataclasses.asdict`` gives them;
     the answer is ``{}`` when they all exist, else ``{"operation", "errno", "text"}``.
+
+    Args:
+        listener: accepts the connections.
+        hardware: what is served.
+        resync_ms: how often to look without being told to, and how long a round lasts in which nothing happens.
+        idle_rounds_max: end after so many of them in a row in which nobody needed the hardware.
     """
     poll = select.poll()
     poll.register(listener, select.POLLIN)
     poll.register(hardware.changes, select.POLLIN)
     idle_rounds = 0
-    while idle_rounds < _IDLE_ROUNDS_MAX:
-        ready = {fd for fd, _ in poll.poll(_RESYNC_MS)}
+    while idle_rounds < idle_rounds_max:
+        ready = {fd for fd, _ in poll.poll(resync_ms)}
         if listener.fileno() in ready:
             _answer(listener, hardware)
         hardware.hear()
-        with contextlib.suppress(WorldFault):  # a race with a change that is still under way: the next round sees it
-            hardware.bring_back_the_lost()
+        try:
+            hardware.bring_back_the_lost(thorough=not ready)
+        except WorldFault:  # a race with a change that is still under way: the next round sees it
+            time.sleep(_RETRY_MS / 1000)
         idle_rounds = 0 if ready or hardware.is_needed() else idle_rounds + 1
 
 
 def _answer(listener: socket.socket, hardware: Hardware) -> None:
-    connection, _ = listener.accept()
-    with connection, contextlib.suppress(OSError):
-        connection.settimeout(1.0)
-        credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-        if struct.unpack("3i", credentials)[1] != os.geteuid():
-            return
-        answer: dict[str, Any] = {}
-        try:
-            asked = json.loads(connection.makefile("rb").readline(REQUEST_BYTES_MAX))
-            hardware.ensure(eni_of(one) for one in asked["enis"])
-        except WorldFault as fault:
-            answer = {"operation": fault.operation, "errno": fault.errno, "text": fault.text}
-        except (ValueError, KeyError, TypeError) as error:
-            answer = {"operation": "read the request", "errno": 0, "text": str(error)}
-        connection.sendall(json.dumps(answer).encode() + b"\n")
+    with contextlib.suppress(OSError):  # the client left, or there are no file descriptors left
+        connection, _ = listener.accept()
+        with connection:
+            credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+            if struct.unpack("3i", credentials)[1] == os.geteuid():
+                connection.sendall(json.dumps(_carry_out(_line_from(connection), hardware)).encode() + b"\n")
+
+
+def _line_from(connection: socket.socket) -> bytes:
+    """What the client says up to a line's end; whoever is slow or wordy is cut off."""
+    deadline = time.monotonic() + _ANSWER_TIMEOUT_S
+    line = b""
+    while not line.endswith(b"\n") and len(line) < REQUEST_BYTES_MAX:
+        connection.settimeout(max(deadline - time.monotonic(), 0.001))
+        part = connection.recv(REQUEST_BYTES_MAX)
+        if not part:
+            break
+        line += part
+    return line
+
+
+def _carry_out(line: bytes, hardware: Hardware) -> dict[str, Any]:
+    try:
+        hardware.ensure([eni_of(one) for one in json.loads(line)["enis"]])
+    except WorldFault as fault:
+        return {"operation": fault.operation, "errno": fault.errno, "text": fault.text}
+    except Exception as error:  # noqa: BLE001 - whatever a request holds, the machine does not break over it
+        return {"operation": "read the request", "errno": 0, "text": f"{type(error).__name__}: {error}"[:256]}
+    return {}
 
 
 def eni_of(value: Any) -> Eni:
@@ -234,6 +312,10 @@ def eni_of(value: Any) -> Eni:
 
 def _home(eni: Eni) -> Link:
     return Link(0, eni.name, eni.mac, eni.mtu)
+
+
+def _own_netns() -> int:
+    return os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
 
 
 def _listen_to_all_namespaces() -> socket.socket:

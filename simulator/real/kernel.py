@@ -10,6 +10,9 @@ Source: rtnetlink(7), setns(2); incidents.md K1 to K10.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import errno
+import fcntl
 import os
 import select
 import socket
@@ -30,6 +33,9 @@ from simulator.model import Link
 Answer = TypeVar("Answer")
 
 _OWN_NETNS = "/proc/thread-self/ns/net"
+_NS_GET_NSTYPE = 0xB703  # linux/nsfs.h
+_NLM_F_DUMP_INTR = 0x10
+_DUMPS_MAX = 10  # of a list that changes while it is read
 _IFF_UP = 0x1
 _RTMGRP_LINK, _RTMGRP_IPV4_IFADDR, _RTMGRP_IPV6_IFADDR = 0x1, 0x10, 0x100
 
@@ -46,16 +52,18 @@ class Kernel:
         return _links(path)
 
     def inspect(self, path: str, mac: str) -> effects.NetnsView:
-        """Carry out ``InspectNetns``."""
-        if not rtnetlink.netns_alive(path):
-            return effects.NetnsView("", None)
-        try:
-            status = Path(path).stat()
-        except FileNotFoundError:
-            return effects.NetnsView("", None)
-        except OSError as error:
-            raise KernelFault(f"look at {path}", error.errno or 0, str(error)) from error
-        link = next((link for link in _links(path) if link.mac == mac), None)
+        """Carry out ``InspectNetns``. What cannot be looked at, for whatever reason, is no evidence: a fault."""
+        operation = f"look at {path}"
+        with _translated(operation):
+            namespace = _open_if_netns(path)
+            if namespace is None:
+                return effects.NetnsView("", None)
+            try:
+                status = os.fstat(namespace)
+                links = _links(f"/proc/thread-self/fd/{namespace}")
+            finally:
+                os.close(namespace)
+        link = next((dataclasses.replace(link, netns=path) for link in links if link.mac == mac), None)
         return effects.NetnsView(f"{status.st_dev}:{status.st_ino}", link)
 
     def move_home(self, path: str, mac: str, name: str) -> None:
@@ -67,17 +75,18 @@ class Kernel:
         except plugin_errors.KernelError as error:
             raise KernelFault(error.operation, error.errno, error.text) from error
         if not moved:
-            raise KernelFault(operation, 0, "it is not there")
+            raise KernelFault(operation, errno.ENODEV, "it is not there")
 
     def restore(self, ifindex: int, name: str, mtu: int) -> None:
-        """Carry out ``RestoreIdentity``."""
+        """Carry out ``RestoreIdentity``. The name comes last: it may be taken, and the rest is done then."""
         with _translated(f"restore {name}"), _routes() as route:
             route.link("set", index=ifindex, state="down")
             (shown,) = route.get_links(ifindex)
             for altname in _altnames(shown):
                 route.link("property_del", index=ifindex, altname=altname)
             route.flush_addr(index=ifindex)
-            route.link("set", index=ifindex, ifname=name, mtu=mtu, ifalias="")
+            route.link("set", index=ifindex, mtu=mtu, ifalias="")
+            route.link("set", index=ifindex, ifname=name)
 
     def watch(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call back, from a thread of its own, when links or addresses of this netns change. Returns what ends that."""
@@ -168,7 +177,7 @@ def _routes(path: str = "") -> Iterator[Any]:
         with pyroute2.IPRoute() as route:
             yield route
         return
-    namespace = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    namespace = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO must not hold us up
     try:
         route = netlink.inside(namespace, pyroute2.IPRoute)
     finally:
@@ -180,12 +189,48 @@ def _routes(path: str = "") -> Iterator[Any]:
 def _links(path: str) -> tuple[Link, ...]:
     with _translated(f"list the links of {path or 'the initial netns'}"), _routes(path) as route:
         addresses: dict[int, list[str]] = {}
-        for shown in route.get_addr():
+        for shown in whole(route.get_addr):
             text = f"{shown.get_attr('IFA_LOCAL') or shown.get_attr('IFA_ADDRESS')}/{shown['prefixlen']}"
             if not text.startswith("fe80:"):
                 addresses.setdefault(shown["index"], []).append(text)
-        found = [link_of(shown, path, tuple(addresses.get(shown["index"], ()))) for shown in route.get_links()]
+        found = [link_of(shown, path, tuple(addresses.get(shown["index"], ()))) for shown in whole(route.get_links)]
     return tuple(sorted((link for link in found if link.name != "lo"), key=lambda link: link.ifindex))
+
+
+def whole(dump: Callable[[], Any]) -> tuple[Any, ...]:
+    """A list of pyroute2's at one moment: read again if it changed meanwhile, which pyroute2 does not mind.
+
+    Raises:
+        NetlinkError: EINTR: it changed during every reading.
+    """
+    for _attempt in range(_DUMPS_MAX):
+        messages = tuple(dump())
+        if not any(message["header"]["flags"] & _NLM_F_DUMP_INTR for message in messages):
+            return messages
+    raise pyroute2.NetlinkError(errno.EINTR)
+
+
+def _open_if_netns(path: str) -> int | None:
+    """The network namespace that ``path`` names, opened; None if it names none. Raises OSError if that is not sure.
+
+    All namespace files lie on the kernel's one nsfs. (``enim.rtnetlink.netns_alive`` knows that too, but takes "I
+    cannot look" for "no": out of file descriptors, every pod would seem dead.)
+    """
+    try:
+        if Path(path).stat().st_dev != Path(_OWN_NETNS).stat().st_dev:
+            return None
+        namespace = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a path that no file can have
+        return None
+    try:
+        kind = fcntl.ioctl(namespace, _NS_GET_NSTYPE)
+    except OSError:
+        os.close(namespace)
+        raise
+    if kind == syscalls.CLONE_NEWNET:
+        return namespace
+    os.close(namespace)
+    return None
 
 
 def link_of(shown: Any, netns: str, addresses: tuple[str, ...]) -> Link:

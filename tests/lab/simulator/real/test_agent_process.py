@@ -1,4 +1,6 @@
-"""The agent as a process of a node: started, killed, started later, dead at a failpoint and back. Each test runs in a lab."""
+"""The agent as a process of a node: started, killed, started later, dead at a failpoint and back. Each test runs in a
+lab.
+"""
 
 import os
 import time

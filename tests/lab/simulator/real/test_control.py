@@ -1,13 +1,11 @@
 import json
-from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
 
 from enim import wire
-from simulator.effects import Flow, NetnsView, WaitForChange
-from simulator.errors import StoreFault
-from simulator.model import Attachment, Eni, EniId, EniRecord, Link, Subnet
+from simulator.effects import Flow, WaitForChange
+from simulator.model import Attachment, Eni, EniId, EniRecord, Subnet
 from simulator.real import clock, control, driver
 
 SUBNET = Subnet("10.64.0.0/24", "10.64.0.1", "fd00:64::/64", "fd00:64::1")
@@ -32,47 +30,14 @@ class KnowingAgent:
         return RECORDS
 
 
-class EmptyKernel:
-    """A node without links."""
-
-    def links(self) -> tuple[Link, ...]:
-        return ()
-
-    def inspect(self, path: str, mac: str) -> NetnsView:
-        return NetnsView("", None)
-
-    def move_home(self, path: str, mac: str, name: str) -> None:
-        return None
-
-    def restore(self, ifindex: int, name: str, mtu: int) -> None:
-        return None
-
-    def watch(self, callback: Callable[[], None]) -> Callable[[], None]:
-        return lambda: None
-
-
-class ForgetfulJournal:
-    """Keeps nothing; may be full."""
-
-    def __init__(self) -> None:
-        self.is_full = False
-
-    def append(self, events: Iterable[dict[str, Any]], clock_ns: int = 0) -> None:
-        return None
-
-    def save_clock_offset(self, offset_ns: int) -> None:
-        if self.is_full:
-            raise StoreFault("save the clock", 28, "disk full")
+@pytest.fixture
+def journal(stage: Any) -> Any:
+    return stage.Journal()
 
 
 @pytest.fixture
-def journal() -> ForgetfulJournal:
-    return ForgetfulJournal()
-
-
-@pytest.fixture
-def agent(journal: ForgetfulJournal) -> driver.Driver:
-    return driver.Driver(KnowingAgent(), EmptyKernel(), journal, clock.Clock())
+def agent(stage: Any, journal: Any) -> driver.Driver:
+    return driver.Driver(KnowingAgent(), stage.Kernel(), journal, clock.Clock())
 
 
 def test_state_is_the_clock_and_every_record_in_full(agent: driver.Driver) -> None:
@@ -126,6 +91,13 @@ def test_advance_without_its_parameter_is_refused(agent: driver.Driver) -> None:
     assert control.handle(agent, wire.Request("POST", "/clock")).status == 400
 
 
+@pytest.mark.parametrize("value", ["", "add.A9", "add"])
+def test_crash_at_what_is_no_failpoint_is_refused(agent: driver.Driver, value: str) -> None:
+    reply = control.handle(agent, wire.Request("POST", "/crash", (("at", value),)))
+    assert reply.status == 400
+    assert "add.A1" in json.loads(reply.body)["message"]
+
+
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [("POST", "/state", 405), ("GET", "/clock", 405), ("GET", "/", 404), ("POST", "/v1/eni", 404)],
@@ -135,7 +107,7 @@ def test_anything_else_is_refused(agent: driver.Driver, method: str, path: str, 
     assert (reply.status, json.loads(reply.body)["code"]) == (status, status)
 
 
-def test_advance_that_cannot_be_remembered_is_an_error(agent: driver.Driver, journal: ForgetfulJournal) -> None:
+def test_advance_that_cannot_be_remembered_is_an_error(agent: driver.Driver, journal: Any) -> None:
     journal.is_full = True
     reply = control.handle(agent, wire.Request("POST", "/clock", (("advance_ms", "1"),)))
     assert (reply.status, json.loads(reply.body)) == (500, "save the clock: disk full")

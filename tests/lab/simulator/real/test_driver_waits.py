@@ -1,0 +1,124 @@
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from simulator.effects import (
+    Flow,
+    Now,
+    Persist,
+    WaitForChange,
+)
+from simulator.real import driver
+
+PATIENCE_S = 10.0
+
+
+def test_wait_ends_at_its_deadline_in_real_time(stage: Any) -> None:
+    def flow() -> Flow[tuple[int, int]]:
+        before_ns = yield Now()
+        yield WaitForChange(before_ns + 30_000_000)
+        return before_ns, (yield Now())
+
+    before_ns, after_ns = stage.driver().run(flow())
+    assert 30_000_000 <= after_ns - before_ns < 5_000_000_000
+
+
+def test_wait_for_a_deadline_that_has_passed_ends_at_once(stage: Any) -> None:
+    assert stage.driver().run(stage.asking(WaitForChange(0))) == [None]
+
+
+def start_waiting(agent: driver.Driver, deadline_after_ms: int | None) -> threading.Thread:
+    """Run a flow that tells when it is about to wait, waits once, and ends."""
+    about_to_wait = threading.Event()
+
+    def flow() -> Flow[None]:
+        now_ns = yield Now()
+        about_to_wait.set()
+        yield WaitForChange(None if deadline_after_ms is None else now_ns + deadline_after_ms * 1_000_000)
+
+    thread = threading.Thread(target=agent.run, args=(flow(),))
+    thread.start()
+    assert about_to_wait.wait(PATIENCE_S)
+    return thread
+
+
+def test_advance_wakes_who_waits_for_the_time_that_has_come_and_is_remembered(stage: Any) -> None:
+    journal = stage.Journal()
+    agent = stage.driver(journal=journal)
+    thread = start_waiting(agent, 3_600_000)
+    before_ns = agent.records()[1]
+    after_ns = agent.advance(3_600_000)
+    thread.join(PATIENCE_S)
+    assert not thread.is_alive()
+    assert 0 <= after_ns - before_ns - 3_600_000_000_000 < 5_000_000_000
+    assert journal.offset_ns == 3_600_000_000_000
+
+
+def test_advance_to_before_the_deadline_wakes_nobody(stage: Any) -> None:
+    agent = stage.driver()
+    thread = start_waiting(agent, 3_600_000)
+    agent.advance(1_000_000)
+    thread.join(0.1)
+    assert thread.is_alive()
+    agent.advance(2_600_000)
+    thread.join(PATIENCE_S)
+    assert not thread.is_alive()
+
+
+def test_wait_ends_when_links_change_or_another_flow_changes_the_state(stage: Any) -> None:
+    kernel = stage.Kernel()
+    agent = stage.driver(kernel=kernel)
+    agent.start(lambda error: None)
+    changes: list[Callable[[], object]] = [kernel.change, lambda: agent.run(stage.asking(Persist(({},))))]
+    for change in changes:
+        thread = start_waiting(agent, None)
+        change()
+        thread.join(PATIENCE_S)
+        assert not thread.is_alive()
+    agent.stop()
+    assert kernel.callbacks == []
+
+
+def test_change_between_two_waits_is_not_missed_and_counts_once(stage: Any) -> None:
+    kernel = stage.Kernel()
+    agent = stage.driver(kernel=kernel)
+    agent.start(lambda error: None)
+    said: list[str] = []
+
+    def flow() -> Flow[None]:
+        kernel.change()  # after the flow began, before it waits
+        kernel.change()
+        yield WaitForChange(None)
+        said.append("first")
+        now_ns = yield Now()
+        yield WaitForChange(now_ns + 20_000_000)
+        said.append("deadline" if (yield Now()) >= now_ns + 20_000_000 else "again")
+        kernel.change()
+        yield WaitForChange(None)
+        said.append("second")
+
+    agent.run(flow())
+    agent.stop()
+    assert said == ["first", "deadline", "second"]
+
+
+def test_state_change_is_applied_before_who_waits_for_it_looks(stage: Any, pool: ThreadPoolExecutor) -> None:
+    agent = stage.driver()
+    state: list[int] = []
+    looking = threading.Semaphore(0)
+
+    def watcher() -> Flow[int]:
+        looking.release()
+        yield WaitForChange(None)
+        return len(state)
+
+    def changer() -> Flow[None]:
+        yield Persist(({},))
+        state.append(1)
+        yield Now()
+
+    waiting = [pool.submit(agent.run, watcher()) for _ in range(8)]
+    assert all(looking.acquire(timeout=PATIENCE_S) for _ in waiting)
+    agent.run(changer())
+    assert [future.result(PATIENCE_S) for future in waiting] == [1] * 8
