@@ -202,7 +202,10 @@ class _Document:
             return self.error(place[:-1], f"`{missing}` is missing{self._in(place[:-1])}")
         text = str(place[-2]) if place[-1:] == ("[key]",) else self._texts.get(place)
         shown = f"`{text}`: " if text is not None and repr(text) not in message else ""
-        return self.error(place, f"{shown}{message}{self._in(place)}{_suggestion(text, problem)}")
+        message = f"{shown}{message}{self._in(place)}{_suggestion(text, problem)}"
+        if place[-1:] == ("[key]",) and place[:-1] in self._keys:
+            return self._error_at(self._keys[place[:-1]], message)
+        return self.error(place, message)
 
     def _unknown_key(self, place: Place) -> ScenarioError:
         key = str(place[-1])

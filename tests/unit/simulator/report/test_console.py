@@ -1,0 +1,78 @@
+"""What a person reads: a line per run, and at a failure everything that explains it, however odd the characters."""
+
+import io
+
+from rich.console import Console
+
+from simulator.model import PluginCall, PluginOutcome
+from simulator.report import console, events
+
+CALL = PluginCall("enim", {"CNI_COMMAND": "ADD", "CNI_IFNAME": "eth0"}, b'{"a": "[red]"}')
+FAILED = events.Failed(
+    "add c1",
+    "s.yaml",
+    7,
+    "exclusive: [bold]eni-1[/bold]",
+    (("the agent says", "free"),),
+    (PluginOutcome(CALL, 1, b"x" * 5000, b"", 12.4),),
+)
+
+
+def printed(*happened: events.Event, verbose: bool = False) -> list[str]:
+    text = io.StringIO()
+    report = console.ConsoleReport(Console(file=text, width=200), verbose=verbose)
+    for event in happened:
+        report(event)
+    return text.getvalue().splitlines()
+
+
+def test_run_is_a_line_for_the_lab_one_for_each_run_and_one_for_the_count() -> None:
+    assert printed(
+        events.RunStarted("sim", "asked for", 1),
+        events.ScenarioStarted("happy", "host-device", "h.yaml"),
+        events.StepFinished("add c1", "eni-1", 5.0),
+        events.ScenarioFinished("happy", "host-device", "h.yaml", 12.0, None),
+        events.RunFinished(1, 0, 1234.0),
+    ) == [
+        "lab sim: asked for; 1 scenario runs",
+        "passed happy · host-device 1 steps, 12 ms",
+        "1 passed, 0 failed in 1.2 s",
+    ]
+
+
+def test_verbose_has_a_line_for_each_step_with_what_it_gave() -> None:
+    assert printed(
+        events.ScenarioStarted("happy", "host-device", "h.yaml"),
+        events.LabUp(2, 40.0),
+        events.StepFinished("add c1", "eni-1", 5.0),
+        events.StepFinished("netns.delete c1", "", 1.0),
+        verbose=True,
+    ) == [
+        "happy in host-device",
+        "    lab up with 2 ENIs 40 ms",
+        "    add c1 → eni-1 5 ms",
+        "    netns.delete c1 1 ms",
+    ]
+
+
+def test_failure_shows_reason_place_views_and_the_plugins_with_all_they_were_given_and_said() -> None:
+    lines = printed(events.ScenarioFinished("leak", "exclusive-device", "s.yaml", 3.0, FAILED))
+    assert lines[:4] == [
+        "FAILED leak · exclusive-device 0 steps, 3 ms",
+        "  exclusive: [bold]eni-1[/bold]",
+        "  at step add c1, s.yaml:7",
+        "  the agent says: free",
+    ]
+    assert lines[4:7] == [
+        "  enim ADD: exit 1 after 12 ms",
+        "    environment: CNI_COMMAND=ADD CNI_IFNAME=eth0",
+        '    stdin: {"a": "[red]"}',
+    ]
+    assert lines[7].startswith("    stdout: xxx")
+    assert lines[-1].endswith("x … (5000 bytes)")
+
+
+def test_plugin_that_timed_out_says_so() -> None:
+    late = events.Failed("add", "s.yaml", 1, "no", (), (PluginOutcome(CALL, -9, b"", b"", 60_000.0, timed_out=True),))
+    lines = printed(events.ScenarioFinished("a", "host-device", "s.yaml", 1.0, late))
+    assert "  enim ADD: timed out after 60000 ms" in lines

@@ -1,0 +1,59 @@
+"""JUnit XML: a case per scenario and chain; the failing step in the message; always XML, whatever a plugin printed."""
+
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+from simulator.model import PluginCall, PluginOutcome
+from simulator.report import events, junit
+
+CALL = PluginCall("enim", {"CNI_COMMAND": "ADD"}, b"{}")
+ODD = PluginOutcome(CALL, 1, b"\x1b[31m red \x00 \xff", b"a < b & c\n", 12.4)
+FAILED = events.Failed("add c1", "s.yaml", 7, "conserved: eni-1 is nowhere", (("the agent says", "free"),), (ODD,))
+
+
+def written(path: Path, *finished: events.ScenarioFinished) -> ET.Element:
+    report = junit.JunitReport(path)
+    failed_count = sum(one.failed is not None for one in finished)
+    end = events.RunFinished(len(finished) - failed_count, failed_count, 1500.0)
+    for event in (events.RunStarted("userns", "why", len(finished)), *finished, end):
+        report(event)
+    return ET.parse(path).getroot()
+
+
+def test_suite_counts_its_cases_and_names_the_lab(tmp_path: Path) -> None:
+    passed = events.ScenarioFinished("happy", "host-device", "h.yaml", 250.0, None)
+    failed = events.ScenarioFinished("leak", "exclusive-device", "s.yaml", 1.0, FAILED)
+    suite = written(tmp_path / "new" / "junit.xml", passed, failed)
+    assert dict(suite.attrib) == {
+        "name": "enim-lab userns",
+        "tests": "2",
+        "failures": "1",
+        "errors": "0",
+        "time": "1.500",
+    }
+    cases = [(case.get("classname"), case.get("name"), case.get("file"), case.get("time")) for case in suite]
+    assert cases == [
+        ("userns.host-device", "happy", "h.yaml", "0.250"),
+        ("userns.exclusive-device", "leak", "s.yaml", "0.001"),
+    ]
+
+
+def test_failure_has_file_line_step_and_reason_in_its_message_and_the_rest_in_its_text(tmp_path: Path) -> None:
+    suite = written(tmp_path / "j", events.ScenarioFinished("leak", "exclusive-device", "s.yaml", 1.0, FAILED))
+    failure = suite.find("testcase/failure")
+    assert failure is not None
+    assert failure.get("message") == "s.yaml:7: add c1: conserved: eni-1 is nowhere"
+    replaced = "\N{REPLACEMENT CHARACTER}"
+    assert (failure.text or "").splitlines() == [
+        "the agent says: free",
+        "enim ADD: exit 1, 12 ms",
+        "  stdin: {}",
+        f"  stdout: {replaced}[31m red {replaced} {replaced}",
+        "  stderr: a < b & c",
+    ]
+
+
+def test_nothing_is_written_before_the_run_has_finished(tmp_path: Path) -> None:
+    report = junit.JunitReport(tmp_path / "junit.xml")
+    report(events.RunStarted("sim", "why", 1))
+    assert list(tmp_path.iterdir()) == []
