@@ -233,14 +233,8 @@ def test_add_reports_the_first_error_and_the_failed_roll_back_as_a_detail(outcom
     assert (error.code, error.details) == (11, f"{LOST.text}; {text}")
 
 
-def test_roll_back_whose_connection_breaks_is_sent_again_as_the_dying_agent_may_have_accepted_it():
-    script = [START, (post(), LOST), (roll_back(), LOST), (effects.Sleep(50), None), (roll_back(9_950), RELEASED)]
-    error = play(commands.add(call()), *script)
-    assert (error.code, error.details) == (11, LOST.text)
-
-
-def test_roll_back_waits_for_an_agent_that_is_restarting():
-    script = [START, (post(), LOST), (roll_back(), ABSENT), (effects.Sleep(50), None), (roll_back(9_950), DOWN)]
+def test_roll_back_waits_for_an_agent_that_is_restarting_and_may_have_accepted_what_it_never_answers():
+    script = [START, (post(), LOST), (roll_back(), ABSENT), (effects.Sleep(50), None), (roll_back(9_950), LOST)]
     script += [(effects.Sleep(100), None), (roll_back(9_850), wire.Reply(404))]
     assert play(commands.add(call()), *script).code == 11
 
@@ -378,13 +372,14 @@ def test_del_that_the_agent_does_not_confirm_fails(outcome, code):
     assert play(commands.delete(call("DEL")), (DELETE, outcome)).code == code
 
 
-def test_del_whose_connection_breaks_is_sent_again():
-    script = [(DELETE, LOST), (effects.Sleep(50), None), (DELETE, LOST), (effects.Sleep(100), None), (DELETE, RELEASED)]
-    assert play(commands.delete(call("DEL")), *script) is None
-
-
-def test_del_waits_for_the_agent():
-    script = [(DELETE, ABSENT), (effects.Sleep(50), None), (DELETE, RELEASED)]
+def test_del_waits_for_the_agent_and_asks_again_when_its_connection_breaks():
+    script = [
+        (DELETE, ABSENT),
+        (effects.Sleep(50), None),
+        (DELETE, LOST),
+        (effects.Sleep(100), None),
+        (DELETE, RELEASED),
+    ]
     assert play(commands.delete(call("DEL")), *script) is None
 
 

@@ -1,4 +1,4 @@
-"""Steps against a world: what a failure says, what always runs, what settling checks. The world is the sim lab's node."""
+"""Steps against a world: what a failure says, what always runs, what settling checks. In the sim lab."""
 
 from typing import Any
 
