@@ -1,21 +1,24 @@
-"""PURE: the invariants, checked from outside: what was acknowledged to whom, against the agent and the kernel.
+"""PURE: the invariants, checked from outside: what was acknowledged to whom, against the cloud, the agent, the kernel.
 
 The auditor believes nobody. It keeps a ledger of the ADDs that a runtime was told had succeeded, and compares it with
-two views of one moment (a ``Snapshot``): the agent's records, and the links that the kernel shows. A pool that is
-consistent in itself can still have given the same NIC away twice; only the ledger knows.
+the cloud's list and with two views of one moment (a ``Snapshot``): the agent's records, and the links that the kernel
+shows. A pool that is consistent in itself can still have given the same NIC away twice; only the ledger knows.
 
 Source: incidents.md section 2 (I1 exclusive, I2 conserved, I3 no-stale-harm, I5 return-before-reuse, I9 identity-
-restored); design 3.5 says when each is checked.
+restored); design D6 (one ENI per owner); design 3.5 says when each is checked.
 """
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import TypeAlias
 
-from simulator.model import Attachment, Eni, EniId, EniRecord, Link, Snapshot
-
-HOME = ""
+from simulator.agent import views
+from simulator.agent.views import HOME
+from simulator.model import Attachment, Eni, EniId, Link, Snapshot
 
 EXCLUSIVE = "exclusive"
 CONSERVED = "conserved"
@@ -23,6 +26,9 @@ NO_STALE_HARM = "no-stale-harm"
 RETURN_BEFORE_REUSE = "return-before-reuse"
 IDENTITY_RESTORED = "identity-restored"
 INVARIANTS = (EXCLUSIVE, CONSERVED, NO_STALE_HARM, RETURN_BEFORE_REUSE, IDENTITY_RESTORED)
+
+Contradiction: TypeAlias = tuple[str, str, str]  # the ENI or container, one view, the other view
+Places: TypeAlias = Mapping[str, Sequence[Link]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +38,9 @@ class Grant:
     Args:
         mac: the NIC of the result that is in the sandbox.
         addresses: the result's addresses, CIDR texts.
-        superseded: a newer container of the same owner was acknowledged since (design D6 c).
+        challenged: the runtime has sent an ADD for a newer container of the same owner. However that ended for the
+            runtime, the agent may have committed it, and then this one is superseded (design D6 c).
+        superseded: a newer container of the same owner was acknowledged since, or the agent has committed it.
         netns_deleted: the runtime removed the namespace.
         ending: the runtime has sent a DEL; however that ended, the container no longer counts on its NIC.
     """
@@ -42,6 +50,7 @@ class Grant:
     netns: str
     mac: str
     addresses: tuple[str, ...]
+    challenged: bool = False
     superseded: bool = False
     netns_deleted: bool = False
     ending: bool = False
@@ -69,11 +78,12 @@ class Auditor:
     """The ledger and the checks of one node.
 
     Args:
-        enis: what the cloud says exists: their MACs, and the identity each must have at home.
+        enis: what the cloud says exists: their MACs and addresses, and the identity each must have at home.
     """
 
     def __init__(self, enis: Sequence[Eni]) -> None:
         self._enis = {eni.mac: eni for eni in enis}
+        self._owners = {address: eni for eni in enis for address in map(ipaddress.ip_address, (eni.ipv4, eni.ipv6))}
         self._grants: dict[Attachment, Grant] = {}
 
     @property
@@ -86,11 +96,15 @@ class Auditor:
         eni = self._enis.get(mac)
         return EniId("?") if eni is None else eni.id
 
+    def adding(self, attachment: Attachment, owner: str) -> None:
+        """An ADD is sent: from now on the agent may supersede older containers of the same owner."""
+        for other in self._older(attachment, owner):
+            self._grants[other.attachment] = replace(other, challenged=True)
+
     def granted(self, grant: Grant) -> None:
         """An ADD was acknowledged: from now on older containers of the same owner are superseded."""
-        for other in self.grants:
-            if other.owner == grant.owner and other.attachment.container_id != grant.attachment.container_id:
-                self._grants[other.attachment] = replace(other, superseded=True)
+        for other in self._older(grant.attachment, grant.owner):
+            self._grants[other.attachment] = replace(other, superseded=True)
         self._grants.pop(grant.attachment, None)
         self._grants[grant.attachment] = grant
 
@@ -112,8 +126,16 @@ class Auditor:
 
     def check(self, now: Snapshot) -> tuple[Violation, ...]:
         """``exclusive``, ``conserved`` and ``identity-restored`` at one moment."""
-        places = _places(now)
-        return (*self._exclusive(now, places), *self._conserved(now, places), *self._identity_restored(now, places))
+        self._settle_challenges(now)
+        places = views.places_of(now)
+        checks = (
+            (EXCLUSIVE, (self._given_twice, self._wrong_addresses, self._recorded_twice, self._shown_twice)),
+            (CONSERVED, (self._lost, self._misrecorded, self._unheld)),
+            (IDENTITY_RESTORED, (self._not_restored,)),
+        )
+        return tuple(
+            Violation(invariant, *one) for invariant, finds in checks for find in finds for one in find(now, places)
+        )
 
     def check_step(self, before: Snapshot, after: Snapshot, touched: frozenset[Attachment]) -> tuple[Violation, ...]:
         """``no-stale-harm``: what a request did to the containers that it did not name.
@@ -123,156 +145,148 @@ class Auditor:
             after: the world after it.
             touched: the attachments that the request named, or that it may supersede.
         """
-        return tuple(
-            violation
-            for grant in self.grants
-            if grant.live and grant.attachment not in touched
-            for violation in self._unharmed(grant, before, after)
-        )
+        self._settle_challenges(after)
+        bystanders = [grant for grant in self.grants if grant.live and grant.attachment not in touched]
+        return tuple(Violation(NO_STALE_HARM, *one) for grant in bystanders for one in _harm(grant, before, after))
 
     def check_grant(self, grant: Grant, before: Snapshot) -> tuple[Violation, ...]:
-        """``return-before-reuse``: where the NIC of a new grant was before the request was sent."""
-        held_before = grant.attachment in self._grants and self._grants[grant.attachment].mac == grant.mac
-        if held_before:
-            return ()
-        found = [link for link in _places(before).get(grant.mac, ()) if link.netns != HOME]
-        return tuple(
-            Violation(
-                RETURN_BEFORE_REUSE,
-                self.eni_id(grant.mac),
-                f"ADD gave it to {grant.attachment}",
-                f"the kernel showed it in {link.netns} as {link.name} before that ADD was sent",
-            )
-            for link in found
-        )
+        """A new grant, before it is in the ledger: ``return-before-reuse`` and, for a repeated ADD, ``exclusive``.
 
-    def _exclusive(self, now: Snapshot, places: Mapping[str, Sequence[Link]]) -> Iterator[Violation]:
-        live = [grant for grant in self.grants if grant.live]
-        for index, grant in enumerate(live):
-            for other in live[index + 1 :]:
-                shared = set(grant.addresses) & set(other.addresses)
-                if grant.mac == other.mac or shared:
-                    what = self.eni_id(grant.mac) if grant.mac == other.mac else ", ".join(sorted(shared))
-                    yield Violation(
-                        EXCLUSIVE, what, f"ADD gave it to {grant.attachment}", f"ADD gave it to {other.attachment} too"
-                    )
-        holders: dict[Attachment, EniRecord] = {}
-        for record in now.records:
-            if record.attachment is None:
+        Args:
+            before: the world before the request was sent.
+        """
+        eni, told = self.eni_id(grant.mac), f"ADD gave it to {grant.attachment}"
+        held = self._grants.get(grant.attachment)
+        if held is not None and held.mac == grant.mac:
+            return ()
+        violations = [
+            Violation(RETURN_BEFORE_REUSE, eni, told, f"before that ADD was sent, {views.place_of(link)}")
+            for link in views.places_of(before).get(grant.mac, ())
+            if link.netns != HOME
+        ]
+        if held is not None and held.live:
+            again = f"ADD gave it {self.eni_id(held.mac)} and then {eni}"
+            violations.append(Violation(EXCLUSIVE, str(grant.attachment), again, "it may have one ENI"))
+        return tuple(violations)
+
+    def _older(self, attachment: Attachment, owner: str) -> list[Grant]:
+        container_id = attachment.container_id
+        return [one for one in self.grants if one.owner == owner and one.attachment.container_id != container_id]
+
+    def _settle_challenges(self, now: Snapshot) -> None:
+        for grant in self.grants:
+            if grant.challenged and now.agent_running and not _is_held(grant, now):
+                self._grants[grant.attachment] = replace(grant, superseded=True)
+
+    def _given_twice(self, _now: Snapshot, _places: Places) -> Iterator[Contradiction]:
+        for one, other in combinations([grant for grant in self.grants if grant.live], 2):
+            if one.mac == other.mac:
+                yield self.eni_id(one.mac), f"ADD gave it to {one.attachment}", f"ADD gave it to {other.attachment} too"
+
+    def _wrong_addresses(self, _now: Snapshot, _places: Places) -> Iterator[Contradiction]:
+        """A result may only have addresses of the ENI whose MAC it has, with their subnet's prefix."""
+        for grant in self.grants:
+            eni = self._enis.get(grant.mac)
+            told = f"ADD gave {', '.join(grant.addresses) or 'no address'} to {grant.attachment}"
+            if eni is None:
+                yield grant.mac or "?", told, "the cloud lists no ENI with this MAC"
                 continue
-            first = holders.setdefault(record.attachment, record)
-            if first is not record:
-                yield Violation(
-                    EXCLUSIVE,
-                    str(record.attachment),
-                    f"the agent's record of {first.eni.id} names it",
-                    f"its record of {record.eni.id} names it too",
-                )
+            own = views.interfaces_of(eni)
+            if not grant.addresses or not {views.interface(text) for text in grant.addresses} <= own:
+                listed = ", ".join(sorted(map(str, own)))
+                yield eni.id, told, f"the cloud's list says that it has {listed}"
+
+    def _recorded_twice(self, now: Snapshot, _places: Places) -> Iterator[Contradiction]:
+        """An attachment has one ENI, and so has an owner, save for what older containers still hold (design D6)."""
+        for one, other in combinations([record for record in now.records if record.attachment is not None], 2):
+            said = f"the agent's record of {one.eni.id} names it", f"its record of {other.eni.id} names it too"
+            if one.attachment == other.attachment:
+                yield str(one.attachment), *said
+            elif one.owner and one.owner == other.owner and (one.state, other.state) == ("in_use", "in_use"):
+                yield one.owner, *said
+
+    def _shown_twice(self, _now: Snapshot, places: Places) -> Iterator[Contradiction]:
+        """A NIC is in one place, and nobody else has its addresses."""
         for mac, links in places.items():
             if len(links) > 1 and mac in self._enis:
-                yield Violation(EXCLUSIVE, self.eni_id(mac), _place(links[0]), f"{_place(links[1])} at the same time")
+                yield self.eni_id(mac), views.place_of(links[0]), f"{views.place_of(links[1])} at the same time"
+            shown = [(link, address) for link in links for address in link.addresses]
+            for link, address in shown:
+                eni = self._owner_of(address)
+                if eni is not None and eni.mac != mac:
+                    where = f"{link.name} ({mac}) in {link.netns or 'the initial netns'}"
+                    yield eni.id, "its addresses are its own", f"the kernel shows {address} on {where}"
 
-    def _conserved(self, now: Snapshot, places: Mapping[str, Sequence[Link]]) -> Iterator[Violation]:
+    def _owner_of(self, cidr: str) -> Eni | None:
+        interface = views.interface(cidr)
+        return None if interface is None else self._owners.get(interface.ip)
+
+    def _lost(self, _now: Snapshot, places: Places) -> Iterator[Contradiction]:
         for eni in self._enis.values():
-            links = places.get(eni.mac, ())
-            if not links:
-                yield Violation(CONSERVED, eni.id, "the cloud says it is attached", "the kernel shows it nowhere")
-            if not now.agent_running:
-                continue
+            if eni.mac not in places:
+                yield eni.id, "the cloud says it is attached", "the kernel shows it nowhere"
+
+    def _misrecorded(self, now: Snapshot, places: Places) -> Iterator[Contradiction]:
+        """Each ENI is in exactly one state of the pool's table, and the kernel shows nothing that contradicts it."""
+        if not now.agent_running:
+            return
+        for eni in self._enis.values():
             records = [record for record in now.records if record.eni.id == eni.id]
             if len(records) != 1:
-                yield Violation(
-                    CONSERVED, eni.id, "the cloud says it is attached", f"the agent has {len(records)} records"
-                )
-            elif links:
-                yield from self._contradictions(records[0], links[0])
-        yield from self._unheld_grants(now, places)
-
-    def _contradictions(self, record: EniRecord, link: Link) -> Iterator[Violation]:
-        """What the kernel must not show for each state of the pool's table, while no request is in flight."""
-        at_home = link.netns == HOME
-        allowed = {
-            "free": at_home,
-            "absent": not at_home,
-            "reserved": False,
-            "in_use": at_home or link.netns == record.netns,
-            "superseded": at_home or link.netns == record.netns,
-            "returning": True,
-            "quarantined": not at_home,
-        }.get(record.state, False)
-        if not allowed:
-            yield Violation(CONSERVED, record.eni.id, f"the agent says {record.state}", _place(link))
-
-    def _unheld_grants(self, now: Snapshot, places: Mapping[str, Sequence[Link]]) -> Iterator[Violation]:
-        """A live container has the NIC that it was told it has, and the agent knows."""
-        for grant in self.grants:
-            if not grant.live or grant.netns not in now.links:
-                continue
-            if not any(link.netns == grant.netns for link in places.get(grant.mac, ())):
-                where = "; ".join(_place(link) for link in places.get(grant.mac, ())) or "the kernel shows it nowhere"
-                yield Violation(CONSERVED, self.eni_id(grant.mac), f"ADD gave it to {grant.attachment}", where)
-            if not now.agent_running:
-                continue
-            record = next((record for record in now.records if record.eni.mac == grant.mac), None)
-            if record is None or record.state != "in_use" or record.attachment != grant.attachment:
-                said = "nothing of it" if record is None else f"{record.state}, of {record.attachment}"
-                yield Violation(
-                    CONSERVED, self.eni_id(grant.mac), f"ADD gave it to {grant.attachment}", f"the agent says {said}"
-                )
-
-    def _identity_restored(self, now: Snapshot, places: Mapping[str, Sequence[Link]]) -> Iterator[Violation]:
+                yield eni.id, "the cloud says it is attached", f"the agent has {len(records)} records"
+            elif records[0].eni != eni:
+                yield eni.id, f"the cloud says {eni}", f"the agent says {records[0].eni}"
+            elif eni.mac in places and not views.agree(records[0], places[eni.mac][0]):
+                yield eni.id, f"the agent says {records[0].state}", views.place_of(places[eni.mac][0])
+        known = {eni.id for eni in self._enis.values()}
         for record in now.records:
-            links = places.get(record.eni.mac, ())
-            if record.state != "free" or not links or links[0].netns != HOME:
+            if record.eni.id not in known:
+                yield record.eni.id, f"the agent says {record.state}", "the cloud never had it"
+
+    def _unheld(self, now: Snapshot, places: Places) -> Iterator[Contradiction]:
+        """A live container has the NIC and the addresses that it was told it has, and the agent knows."""
+        for grant in self.grants:
+            if not grant.live or (grant.challenged and not now.agent_running):
                 continue
-            link = links[0]
-            expected = {"name": record.eni.name, "mtu": record.eni.mtu, "alias": "", "altnames": (), "addresses": ()}
-            for key, value in expected.items():
-                shown = getattr(link, key)
-                if shown != value:
-                    yield Violation(
-                        IDENTITY_RESTORED,
-                        record.eni.id,
-                        f"the agent says free, so its {key} must be {value!r}",
-                        f"the kernel shows {shown!r}",
-                    )
+            eni, told = self.eni_id(grant.mac), f"ADD gave it to {grant.attachment}"
+            inside = [link for link in places.get(grant.mac, ()) if link.netns == grant.netns]
+            if grant.netns not in now.links:
+                yield eni, told, f"{grant.netns} is gone, and the runtime did not delete it"
+            elif not inside:
+                where = "; ".join(map(views.place_of, places.get(grant.mac, ())))
+                yield eni, told, where or "the kernel shows it nowhere"
+            else:
+                shown = {views.interface(address) for address in inside[0].addresses}
+                for address in grant.addresses:
+                    if views.interface(address) not in shown:
+                        yield eni, f"{told} with {address}", f"{views.place_of(inside[0])} without that address"
+            if now.agent_running and not _is_held(grant, now):
+                yield eni, told, f"the agent says {views.record_of(grant.mac, now) or 'nothing of it'}"
 
-    def _unharmed(self, grant: Grant, before: Snapshot, after: Snapshot) -> Iterator[Violation]:
-        views = (
-            ("the agent", _record_of(grant, before), _record_of(grant, after)),
-            ("the kernel", _link_of(grant, before), _link_of(grant, after)),
-        )
-        for who, was, became in views:
-            if was is not None and was != became and (who == "the kernel" or after.agent_running):
-                yield Violation(
-                    NO_STALE_HARM,
-                    str(grant.attachment),
-                    f"{who} said {was} before a request that does not name it",
-                    f"says {became or 'nothing of it'} after",
-                )
-
-
-def _places(snapshot: Snapshot) -> dict[str, list[Link]]:
-    """MAC → the links that have it, in every namespace of the node."""
-    places: dict[str, list[Link]] = {}
-    for links in snapshot.links.values():
-        for link in links:
-            places.setdefault(link.mac, []).append(link)
-    return places
+    def _not_restored(self, now: Snapshot, places: Places) -> Iterator[Contradiction]:
+        for record in now.records:
+            eni = self._enis.get(record.eni.mac)
+            for link in places.get(record.eni.mac, ()):
+                if record.state != "free" or link.netns != HOME or eni is None:
+                    continue
+                expected = {"name": eni.name, "mtu": eni.mtu, "alias": "", "altnames": (), "addresses": ()}
+                for key, value in expected.items():
+                    if getattr(link, key) != value:
+                        said = f"the agent says free, so its {key} must be {value!r}"
+                        yield eni.id, said, f"the kernel shows {getattr(link, key)!r}"
 
 
-def _place(link: Link) -> str:
-    where = "in the initial netns" if link.netns == HOME else f"in {link.netns}"
-    return f"the kernel shows it {where} as {link.name}"
+def _harm(grant: Grant, before: Snapshot, after: Snapshot) -> Iterator[Contradiction]:
+    seen = [("the kernel", *(views.link_of(grant.mac, grant.netns, now) for now in (before, after)))]
+    if after.agent_running:
+        seen.append(("the agent", *(views.record_of(grant.mac, now) for now in (before, after))))
+    for who, was, became in seen:
+        if was not in ("", became):
+            said = f"{who} said {was} before a request that does not name it"
+            yield str(grant.attachment), said, f"says {became or 'nothing of it'} after"
 
 
-def _record_of(grant: Grant, snapshot: Snapshot) -> str | None:
-    record = next((record for record in snapshot.records if record.eni.mac == grant.mac), None)
-    return None if record is None else f"{record.eni.id} {record.state} of {record.attachment} in {record.netns}"
-
-
-def _link_of(grant: Grant, snapshot: Snapshot) -> str | None:
-    for link in snapshot.links.get(grant.netns, ()):
-        if link.mac == grant.mac:
-            return f"{link.name} ({link.mac}) with {', '.join(link.addresses)} in {link.netns}"
-    return None
+def _is_held(grant: Grant, now: Snapshot) -> bool:
+    """Whether the agent says that the grant's ENI is in use by it."""
+    records = [record for record in now.records if record.eni.mac == grant.mac and record.state == "in_use"]
+    return [(record.attachment, record.owner) for record in records] == [(grant.attachment, grant.owner)]

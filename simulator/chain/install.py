@@ -11,13 +11,13 @@ Source: execve(2) "Interpreter scripts" (one argument, 127 bytes before Linux 5.
 from __future__ import annotations
 
 import hashlib
+import marshal
 import os
-import py_compile
 import shlex
 import sys
 import tempfile
 from collections.abc import Mapping
-from importlib.util import cache_from_source
+from importlib.util import MAGIC_NUMBER, cache_from_source, source_hash
 from pathlib import Path
 
 import enim
@@ -26,6 +26,7 @@ PACKAGES = ".enim"
 FLAGS = "-ISE"
 SHEBANG_BYTES_MAX = 127
 
+_HASHED_AND_UNCHECKED = (1).to_bytes(4, "little")  # the flags of a compiled file
 _LAUNCHERS = {"enim": "__main__", "exclusive-device": "exclusive_main"}
 
 
@@ -69,16 +70,15 @@ def write(directory: Path, files: Mapping[str, bytes]) -> None:
 
 
 def _package() -> dict[str, bytes]:
-    """The plugins' package: sources and their compiled form."""
+    """The plugins' package: sources and their compiled form, made without a file that a kill could leave behind."""
     files = {}
-    with tempfile.TemporaryDirectory() as scratch:
-        for source in sorted(Path(next(iter(enim.__path__))).glob("*.py")):
-            path = f"enim/{source.name}"
-            compiled = Path(scratch, "compiled")
-            mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
-            py_compile.compile(str(source), str(compiled), path, doraise=True, optimize=0, invalidation_mode=mode)
-            files[path] = source.read_bytes()
-            files[cache_from_source(path, optimization="")] = compiled.read_bytes()
+    for source in sorted(Path(next(iter(enim.__path__))).glob("*.py")):
+        path = f"enim/{source.name}"
+        content = source.read_bytes()
+        code = compile(content, path, "exec", dont_inherit=True, optimize=0)
+        header = MAGIC_NUMBER + _HASHED_AND_UNCHECKED + source_hash(content)
+        files[path] = content
+        files[cache_from_source(path, optimization="")] = header + marshal.dumps(code)
     return files
 
 

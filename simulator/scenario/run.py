@@ -145,8 +145,9 @@ class ScenarioRun:
         sandbox = _sandbox(add.container, add.ifname, container)
         arguments = (*sandbox.arguments, *add.args.items())
         sandbox = replace(sandbox, arguments=arguments, capabilities=dict(add.capabilities))
-        answer = self._drive(self._runtime.add(network, sandbox))
         attachment = Attachment(network.name, add.container, add.ifname)
+        self._auditor.adding(attachment, container.pod)
+        answer = self._drive(self._runtime.add(network, sandbox))
         older = frozenset(grant.attachment for grant in self._auditor.grants if grant.owner == container.pod)
         eni = ""
         if answer.failure is None:

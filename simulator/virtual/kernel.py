@@ -254,10 +254,10 @@ class Kernel:
 
 
 def _check_name(name: str, operation: str) -> None:
-    """What the kernel says to a name that no link can have. Source: ``net/core/dev.c`` dev_valid_name."""
-    if len(name.encode()) > NAME_BYTES_MAX:
+    """What the kernel says to a name that no link can have. Source: dev_valid_name, policy of IFLA_IFNAME."""
+    if not 1 <= len(name.encode()) <= NAME_BYTES_MAX:
         raise _fault(errno.ERANGE, operation)
-    if name in ("", ".", "..") or any(one in "/:" or one.isspace() for one in name):
+    if name in (".", "..") or any(one in "/:" or one.isspace() for one in name):
         raise _fault(errno.EINVAL, operation)
 
 

@@ -9,6 +9,7 @@ node SIGKILL ends one process only: a delegate lives on, and finds nobody who re
 from __future__ import annotations
 
 import errno
+import ipaddress
 import os
 from collections.abc import Callable, Generator, Mapping
 from typing import Any, TypeAlias
@@ -73,9 +74,16 @@ class Run:
 
 
 class Plugins:
-    """The CNI bin directory of a node, and the processes that it starts."""
+    """The CNI bin directory of a node, and the processes that it starts.
 
-    def __init__(self, driver: Driver, links: kernel.Kernel, network: Network) -> None:
+    Args:
+        files: what is in the directory; ``PLUGINS`` if nothing else is wanted.
+    """
+
+    def __init__(
+        self, driver: Driver, links: kernel.Kernel, network: Network, files: Mapping[str, Main] | None = None
+    ) -> None:
+        self._files = PLUGINS if files is None else files
         self._driver = driver
         self._kernel = links
         self._network = network
@@ -83,7 +91,7 @@ class Plugins:
     def start(self, call: PluginCall) -> Run:
         """Start a process; it does nothing before time goes on."""
         run = Run(call, self._driver.now_ns)
-        main = PLUGINS.get(call.plugin)
+        main = self._files.get(call.plugin)
         if main is None:
             run.stderr.append(f'failed to find plugin "{call.plugin}"')
             return run
@@ -143,8 +151,7 @@ class Plugins:
 
     def _change(self, one: moves.Change) -> None:
         link = self._indexed(one.ifindex, one.netns)
-        if (one.attribute, one.value) != ("name", ""):  # no name is asked for: no change
-            self._kernel.change(link.name, one.netns, **{one.attribute: one.value})
+        self._kernel.change(link.name, one.netns, **{one.attribute: one.value})
 
     def _indexed(self, ifindex: int, netns: str) -> Link:
         link = next((link for link in self._kernel.links(netns) if link.ifindex == ifindex), None)
@@ -185,6 +192,11 @@ class Plugins:
 
     def _configure(self, one: effects.Configure) -> None:
         self._kernel.change(one.ifname, one.netns, addresses=one.addresses, up=True)
+        subnets = [ipaddress.ip_interface(text).network for text in one.addresses]
+        for dst, gateway in one.routes:
+            if gateway and not any(ipaddress.ip_address(gateway) in subnet for subnet in subnets):
+                number = errno.EHOSTUNREACH if ":" in gateway else errno.ENETUNREACH
+                raise KernelFault(f"add a route to {dst} via {gateway}", number, os.strerror(number))
 
     def _move_out(self, one: effects.MoveOut) -> bool:
         link = next((link for link in self._kernel.links(one.netns) if link.name == one.ifname), None)

@@ -58,8 +58,10 @@ class Machine:
         (self.path / tool).write_text(text)
         (self.path / tool).chmod(0o755)
 
-    def run(self, *arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-        command = [self.tree / "scripts/run-scenarios", *arguments]
+    def run(
+        self, *arguments: str, script: str = "run-scenarios", cwd: Path | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        command = [self.tree / "scripts" / script, *arguments]
         environment = {"PATH": str(self.path)}
         return subprocess.run(
             command, check=False, cwd=cwd or self.tree, env=environment, capture_output=True, text=True, timeout=30
@@ -104,6 +106,11 @@ def test_setup_without_venv_says_what_to_install(machine: Machine) -> None:
     outcome = machine.run()
     assert (outcome.returncode, "Install one of python3-venv" in outcome.stderr) == (3, True)
     assert not (machine.tree / ".venv").exists()
+
+
+def test_whole_suite_without_ip_says_what_to_install(machine_with_uv: Machine) -> None:
+    outcome = machine_with_uv.run(script="test")
+    assert (outcome.returncode, "apt-get install iproute2" in outcome.stderr) == (3, True)
 
 
 def test_run_scenarios_passes_arguments_and_status_on(machine_with_uv: Machine) -> None:

@@ -1,4 +1,6 @@
-"""The command line: exit statuses, and a sentence instead of a traceback. The real program, in the sim lab where one is needed."""
+"""The command line: exit statuses, and a sentence instead of a traceback. The real program, in the sim lab where one
+is needed.
+"""
 
 import json
 import os

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyroute2
 import pytest
 
 from simulator import topology
@@ -187,6 +188,27 @@ def test_change_that_no_message_tells_is_found_by_looking(
         return returned(machine)["alias"]
 
     assert in_lab(die) == "changed while down"
+
+
+def test_nic_arrives_whole(in_lab: InLab, machine: Any, start_pod: Callable[..., Pod]) -> None:
+    """An agent that restores it at once must not be overtaken by what it was like in the pod."""
+
+    def die(scratch: Path) -> tuple[str, tuple[str, ...], int]:
+        cloud.attach(1)
+        pod = start_pod(scratch)
+        pod.ip("link", "set", "eth0", "mtu", "1400", "alias", "eni1")
+        pod.ip("link", "property", "add", "dev", "eth0", "altname", "uplink")
+        pod.use()
+        with pyroute2.IPRoute() as changes:
+            changes.bind()
+            pod.end()
+            while True:
+                for message in changes.get():
+                    if message["event"] == "RTM_NEWLINK" and message.get_attr("IFLA_ADDRESS") == MAC:
+                        link = kernel.link_of(message, "", ())
+                        return link.alias, link.altnames, link.mtu
+
+    assert in_lab(die) == ("eni1", ("uplink",), 1400)
 
 
 def test_nic_that_came_home_is_connected(in_lab: InLab, machine: Any, start_pod: Callable[..., Pod]) -> None:

@@ -206,7 +206,7 @@ def test_restore_fails_where_another_link_has_the_name(model: kernel.Kernel) -> 
         (lambda model: model.move(99, "", PATH, "eth0"), errno.ENODEV),
         (lambda model: model.move(2, "", "/nowhere", "eth0"), errno.ENOENT),
         (lambda model: model.move_home(PATH, ENI.mac, "ens1"), errno.ENODEV),
-        (lambda model: model.move_home("/nowhere", ENI.mac, "ens1"), errno.ENODEV),
+        (lambda model: model.move_home("/nowhere", ENI.mac, "ens1"), errno.ENOENT),
         (lambda model: model.links("/nowhere"), errno.ENOENT),
         (lambda model: model.create_netns(PATH), errno.EEXIST),
         (lambda model: model.add_link("ens1", "02:00:00:00:00:01"), errno.EEXIST),
