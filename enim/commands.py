@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 ENI = "/v1/eni"
 NETWORK_HEADER = "x-enim-network"
+TRANSIENT = "please retry"  # in the agent's errors that pass by themselves (contract C9 R1)
 OTHER_MODE = "noop enim"  # what the real agent answers for ever on a node that is not in ENI mode (contract C6)
 
 # Milliseconds: connecting, one round trip, all together. The agent may take 60 s for a POST (contract C5); kubelet
@@ -211,7 +212,7 @@ def _refusal(reply: wire.Reply, text: str) -> errors.CniError:
     reason = wire.error_text(reply)
     code = errors.AGENT_FAILURE
     if reply.status == 409:
-        code = errors.REFUSED
+        code = errors.TRY_AGAIN_LATER if TRANSIENT in reason else errors.REFUSED
     elif reply.status in (500, 502, 503) and reason != OTHER_MODE:
         code = errors.TRY_AGAIN_LATER
     return errors.CniError(code, f"{text}: {reason}"[:256], f"HTTP status {reply.status}")

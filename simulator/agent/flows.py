@@ -121,20 +121,27 @@ class Agent:
             return (yield from self._attach_new(add, netns, wanted))
         if entry.state == pool.SUPERSEDED:
             raise Refused(f"{add.attachment} was superseded: {entry.reason}, {api.TRY_AGAIN}")
-        return (yield from self._attach_again(add, entry, netns, wanted))
+        try:
+            return (yield from self._attach_again(add, entry, netns, wanted))
+        except errors.WorldFault as fault:
+            raise Refused(f"{fault}, {api.TRY_AGAIN}", 409) from fault
 
     def _attach_again(self, add: Add, entry: pool.Entry, netns: str, wanted: wishes.Wishes) -> Flow[wire.Reply]:
-        """The same ADD again: the ENI it has, never a second one (design D6 a)."""
+        """The same ADD again: the ENI it has, never a second one (design D6 a).
+
+        Whatever fails here is a 409: a roll-back would end what the container rightly has.
+        """
         eni = entry.eni
         if not wanted.are_granted_by(eni):
             raise Refused(f"{add.attachment} already holds {eni.id}, which does not have {wanted.text}", 409)
         at_home = only((yield ListLinks()), eni.mac)
         view = yield from self._inspect(netns, eni.mac)
         if at_home is None and view.link is None:
-            raise Refused(f"{eni.id} is neither at home nor in {netns or 'a netns that was named'}, {api.TRY_AGAIN}")
+            where = f"neither at home nor in {netns or 'a netns that was named'}"
+            raise Refused(f"{eni.id} is {where}, {api.TRY_AGAIN}", 409)
         now_ns = yield Now()
         if self._ledger.pool.entry(eni.id) is not entry or self._ledger.is_held(eni.id) or add.dropped:
-            raise Refused(f"{add.attachment} changed while its ADD was in flight, {api.TRY_AGAIN}")
+            raise Refused(f"{add.attachment} changed while its ADD was in flight, {api.TRY_AGAIN}", 409)
         ifindex = entry.ifindex if at_home is None else at_home.ifindex
         with self._ledger.hold(eni.id):
             where: dict[str, str | int] = {"netns": netns, "identity": view.identity, "ifindex": ifindex}

@@ -239,9 +239,9 @@ def test_roll_back_waits_for_an_agent_that_is_restarting_and_may_have_accepted_w
 @pytest.mark.parametrize(
     ("status", "body", "code"),
     [
-        (400, b'{"code":400,"message":"bad"}', 101),
         (404, b'{"code":404,"message":"path was not found"}', 101),
         (409, b'"c1 holds eni-1 as net1"', 100),
+        (409, b'"eni-1 is not at home, please retry"', 11),
         (422, b"", 101),
     ],
 )

@@ -135,7 +135,7 @@ def test_add_again_with_the_nic_somewhere_else_is_to_be_retried(hands: Any) -> N
 
     status, problem = text(hands.add("c1"))
 
-    assert (status, problem) == (500, "eni-1 is neither at home nor in /run/netns/c1, please retry")
+    assert (status, problem) == (409, "eni-1 is neither at home nor in /run/netns/c1, please retry")
     assert hands.states() == ["in_use", "free"]
 
 

@@ -46,7 +46,7 @@ def test_add_again_that_is_overtaken_by_its_own_del_fails(hands: Any) -> None:
     again = hands.begin("POST", "c1").until(effects.InspectNetns)
     ending = hands.begin("DELETE", "c1").until(effects.WaitForChange)
 
-    assert again.end().status == 500
+    assert again.end().status == 409
     assert ending.end() == OK
     assert hands.states() == ["returning", "free"]
 
@@ -60,7 +60,7 @@ def test_add_again_of_what_the_background_takes_meanwhile_fails(hands: Any) -> N
     hands.settle(30_000)
     assert hands.states() == ["free", "free"]
 
-    assert text(again.end()) == (500, "podlink/c1/eth0 changed while its ADD was in flight, please retry")
+    assert text(again.end()) == (409, "podlink/c1/eth0 changed while its ADD was in flight, please retry")
     assert hands.states() == ["free", "free"]
 
 
@@ -247,7 +247,7 @@ def test_del_that_cannot_be_journaled_changes_nothing(hands: Any, store_fault: e
 def test_add_again_that_cannot_be_journaled_changes_nothing(hands: Any, store_fault: errors.StoreFault) -> None:
     hands.add("c1")
 
-    assert hands.begin("POST", "c1").until(effects.Persist).fail(store_fault).end().status == 500
+    assert hands.begin("POST", "c1").until(effects.Persist).fail(store_fault).end().status == 409
     assert hands.states() == ["in_use", "free"]
 
 
