@@ -25,6 +25,7 @@ from simulator.real import clock
 Answer = TypeVar("Answer")
 
 _STOP_TIMEOUT_S = 2.0
+_SETTLE_TIMEOUT_S = 1.0
 
 
 class Agent(effects.Agent, Protocol):
@@ -85,6 +86,7 @@ class Driver:
         self._clock = agent_clock
         self._lock = threading.Lock()
         self._wake = threading.Condition()
+        self._at_rest: set[int] = set()  # threads whose flow has seen every change and waits
         self._changes = 0  # how often links or the agent's state changed
         self._stopped = False
         self._failpoint = ""
@@ -158,12 +160,21 @@ class Driver:
         Raises:
             StoreFault: the offset could not be made durable; the clock was advanced all the same.
         """
+        self._let_background_settle()
         with self._lock:
             self._clock.advance(ms)
             with self._wake:
                 self._wake.notify_all()
             self._journal.save_clock_offset(self._clock.offset_ns)
             return self._clock.now_ns()
+
+    def _let_background_settle(self) -> None:
+        """What has happened before is looked at before time jumps, so that its own time starts before."""
+        background = self._background
+        if background is None:
+            return
+        with self._wake:
+            self._wake.wait_for(lambda: self._stopped or background.ident in self._at_rest, _SETTLE_TIMEOUT_S)
 
     def _step(self, flow: effects.Flow[Any], outcome: Any, failure: Exception | None) -> effects.Effect:
         """Run a flow to its next effect that needs the outside, with the lock held all along."""
@@ -213,12 +224,17 @@ class Driver:
 
     def _wait(self, seen: int, deadline_ns: int | None) -> int:
         """Wait until there is a change that was not ``seen``, or the deadline has come; return the changes seen now."""
+        me = threading.get_ident()
         with self._wake:
             while self._changes == seen and not self._stopped:
                 left_ns = None if deadline_ns is None else deadline_ns - self._clock.now_ns()
                 if left_ns is not None and left_ns <= 0:
                     break
+                if me not in self._at_rest:
+                    self._at_rest.add(me)
+                    self._wake.notify_all()
                 self._wake.wait(None if left_ns is None else min(left_ns / 1e9, threading.TIMEOUT_MAX))
+            self._at_rest.discard(me)
             return self._changes
 
     def _note_change(self) -> None:

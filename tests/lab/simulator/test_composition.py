@@ -25,12 +25,13 @@ SEED = 2026
 IS_THOROUGH = "ENIM_KILLS" in os.environ
 KILLS = int(os.environ.get("ENIM_KILLS", "6"))
 VICTIMS = ("runner", "pid 1", "agent", "worker", "intermediate") if IS_THOROUGH else ("runner", "pid 1", "worker")
-STATUSES = {
+STATUSES = {  # what the scenarios themselves come to is not at stake here: 0 or 1
     "runner": {-signal.SIGKILL},
     "worker": {3},
-    "pid 1": {0, 1, 3},  # 0: it had done its duty; 3: the lab is gone
-    "intermediate": {0, 3},  # 3: it was about to start the lab
+    "pid 1": {0, 1, 3},  # 3: the lab is gone, or could not be started
+    "intermediate": {0, 1, 3},
     "agent": {0, 1},
+    "nobody": {0, 1},
 }
 MARK = "ENIM_TEST_RUN"
 PATIENCE_S = 10.0
@@ -150,7 +151,7 @@ def test_kill_at_a_random_moment_leaves_nothing(tmp_path: Path, number: int) -> 
     told = f"{victim} {moment_s:.3f} s after the start: status {status}\n{output}"
     check_nothing_is_left(mark, temporary, before, told)
     died_at_its_start = victim == "agent" and status == 3 and "the agent did not start" in output
-    assert status in (STATUSES[victim] if was_there else {0}) or died_at_its_start, told
+    assert status in STATUSES[victim if was_there else "nobody"] or died_at_its_start, told
 
 
 def runs_a_plugin(runner: int, mark: str) -> bool:
