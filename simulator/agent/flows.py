@@ -137,8 +137,8 @@ class Agent:
         at_home = only((yield ListLinks()), eni.mac)
         view = yield from self._inspect(netns, eni.mac)
         if at_home is None and view.link is None:
-            where = f"neither at home nor in {netns or 'a netns that was named'}"
-            raise Refused(f"{eni.id} is {where}, {api.TRY_AGAIN}", 409)
+            place = f"neither at home nor in {netns or 'a netns that was named'}"
+            raise Refused(f"{eni.id} is {place}, {api.TRY_AGAIN}", 409)
         now_ns = yield Now()
         if self._ledger.pool.entry(eni.id) is not entry or self._ledger.is_held(eni.id) or add.dropped:
             raise Refused(f"{add.attachment} changed while its ADD was in flight, {api.TRY_AGAIN}", 409)

@@ -7,36 +7,39 @@ looked at, to name the cause and a cure that can be pasted.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import shutil
 import socket
 import struct
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from simulator import syscalls
 from simulator.errors import LabError
-from simulator.lab import namespaces
+from simulator.lab import causes, namespaces
 
 PLUGIN = "host-device"
 PACKAGE = "containernetworking-plugins"
 SYSTEM_DIRECTORIES = ("/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni")
-_APT_TIMEOUT_S = 600
-_CONFINEMENTS = ("seccomp", "systempaths", "apparmor")
-# Under /proc/sys: the value that forbids namespaces, and one that does not.
-_SWITCHES = (
-    ("kernel/apparmor_restrict_unprivileged_userns", "1", "0"),
-    ("kernel/unprivileged_userns_clone", "0", "1"),
-    ("user/max_user_namespaces", "0", "10000"),
-    ("user/max_net_namespaces", "0", "10000"),
-    ("user/max_mnt_namespaces", "0", "10000"),
-    ("user/max_pid_namespaces", "0", "10000"),
+_FROM_RELEASE = (
+    f"put {PLUGIN} from a release on https://github.com/containernetworking/plugins/releases "
+    f"into {SYSTEM_DIRECTORIES[0]}"
 )
+_BY_HAND = f"Run `sudo apt-get install {PACKAGE}`, or {_FROM_RELEASE}"
+_OTHER_CACHE = "export XDG_CACHE_HOME=/a/directory/of/yours"
+
+_PROBE_TIMEOUT_S = 30
 _VERSION_TIMEOUT_S = 10
+_APT_TIMEOUT_S = 600
+_COMPLAINTS_MAX = 500
+# A server that does not answer costs seconds, not the minutes of apt's own three retries.
+_IMPATIENT = ("-oAcquire::Retries=1", "-oAcquire::http::Timeout=10", "-oAcquire::https::Timeout=10")
 
 _RTM_NEWLINK, _NLM_F_REQUEST_ACK_CREATE_EXCL, _NLMSG_ERROR = 16, 0x605, 2
 _IFLA_IFNAME, _IFLA_LINKINFO, _IFLA_INFO_KIND = 3, 18, 1
@@ -62,21 +65,29 @@ class Finding:
 def find_host_device() -> Path | None:
     """The host-device binary: in the user's cache, the usual CNI directories, or CNI_PATH; None if there is none."""
     named = [Path(part) for part in os.environ.get("CNI_PATH", "").split(":") if part.startswith("/")]
-    for directory in (_cache(), *map(Path, SYSTEM_DIRECTORIES), *named):
+    cache = _cache()
+    for directory in (*([cache] if cache else []), *map(Path, SYSTEM_DIRECTORIES), *named):
         binary = directory / PLUGIN
-        with contextlib.suppress(PermissionError):  # another user's cache, by a HOME that su or sudo has left
+        with contextlib.suppress(OSError):  # another user's cache, by a HOME that su or sudo has left
             if binary.is_file() and os.access(binary, os.X_OK):
                 return binary
     return None
 
 
-def _cache() -> Path:
+def _cache() -> Path | None:
+    """Where an ordinary user's plugins go; None for a user who has no home directory."""
     base = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(base) if base.startswith("/") else Path("~/.cache").expanduser()) / "enim/cni/bin"
+    if not base.startswith("/"):
+        with contextlib.suppress(RuntimeError):  # a uid without a name, as in many containers
+            base = str(Path("~/.cache").expanduser())
+    return Path(base) / "enim/cni/bin" if base.startswith("/") else None
 
 
 def diagnose() -> list[Finding]:
     """Try everything. The list is for people; a lab works if every required finding is ok."""
+    if sys.platform != "linux":
+        cure = "enim-lab run --lab sim"
+        return [Finding("Linux", ok=False, required=True, cause=f"labs need its kernel, not {sys.platform}", cure=cure)]
     found = list(_try_lab())
     binary = find_host_device()
     if binary is None:
@@ -92,57 +103,62 @@ def _try_lab() -> Iterator[Finding]:
     try:
         lab = namespaces.start(_probe)
     except LabError as error:
-        suspect, cure = next(_suspects(Path("/proc")), ("", error.cure))
-        cause = f"{error.cause}; {suspect}" if suspect else error.cause
-        yield Finding(name, ok=False, required=True, cause=cause, cure=cure)
+        yield _explained(Finding(name, ok=False, required=True, cause=error.cause, cure=error.cure))
         return
-    with lab.channel.makefile("rb") as lines:
-        line = lines.readline()
-    lab.close()
+    try:
+        lab.channel.settimeout(_PROBE_TIMEOUT_S)
+        with lab.channel.makefile("rb") as lines:
+            line = lines.readline()
+    except TimeoutError:
+        line = b""
+    finally:
+        lab.close()
     yield Finding(name, ok=True, required=True)
     if not line:
-        yield Finding("the parts of a lab", ok=False, required=True, cause="the probe ended without an answer")
+        yield Finding("the parts of a lab", ok=False, required=True, cause="the probe gave no answer")
         return
     for one in json.loads(line):
-        yield Finding(**one)
+        found = Finding(**one)
+        yield found if found.ok else _explained(found)
 
 
-def _suspects(proc: Path) -> Iterator[tuple[str, str]]:
-    """What usually forbids namespaces, as ``(cause, cure)``; the likeliest first."""
-    for switch, forbids, value in _SWITCHES:
-        try:
-            setting = (proc / "sys" / switch).read_text().strip()
-        except OSError:  # this kernel has no such switch, or shows it to root only
-            continue
-        if setting == forbids:
-            key = switch.replace("/", ".")
-            yield f"{key} is {forbids}", f"sudo sysctl -w {key}={value}"
-    is_filtered = "\nSeccomp:\t2\n" in (proc / "self/status").read_text()
-    mount_points = {line.split()[4] for line in (proc / "self/mountinfo").read_text().splitlines()}
-    covers = sorted(one for one in mount_points if one.startswith("/proc/") and not one.endswith("/binfmt_misc"))
-    if is_filtered or covers:
-        stands = "a seccomp filter stands" if is_filtered else f"what is mounted on {covers[0]} stands"
-        confinements = " ".join(f"--security-opt {one}=unconfined" for one in _CONFINEMENTS)
-        yield f"{stands} in the way, as in a container", f"docker run {confinements}"
+def _explained(failed: Finding) -> Finding:
+    """The finding with the likeliest of what can have led to it, and the cure for that."""
+    status, mounts = (Path(f"/proc/self/{name}").read_text() for name in ("status", "mountinfo"))
+    clues = causes.Clues(failed.cause, _settings(Path("/proc/sys")), status, mounts)
+    for cause, cure in causes.explain(clues):
+        return replace(failed, cause=f"{failed.cause}; {cause}", cure=cure)
+    return replace(failed, cure="") if "enim-lab doctor" in failed.cure else failed  # no advice to ask whom one asks
+
+
+def _settings(directory: Path) -> dict[str, str]:
+    """The kernel's settings that can forbid a lab, by sysctl key, as far as they can be read."""
+    found = {}
+    for key in (*causes.LIMITS, *causes.SWITCHES):
+        with contextlib.suppress(OSError):  # this kernel has no such setting, or shows it to root only
+            found[key] = (directory / key.replace(".", "/")).read_text().strip()
+    return found
 
 
 def _probe(channel: socket.socket, scratch: Path) -> None:
     """Inside a lab: try its parts, and send the findings as one line of JSON."""
     parts: tuple[tuple[str, bool, Callable[[], None], str], ...] = (
-        ("link kind veth", True, lambda: _make_link("v0", "veth"), "sudo modprobe veth"),
-        ("link kind bridge", True, lambda: _make_link("b0", "bridge"), "sudo modprobe bridge"),
-        ("link kind dummy", False, lambda: _make_link("d0", "dummy"), "sudo modprobe dummy"),
-        ("raw ICMP sockets", True, _open_raw_sockets, ""),
+        ("link kind veth", True, lambda: _make_link("v0", "veth"), "veth"),
+        ("link kind bridge", True, lambda: _make_link("b0", "bridge"), "bridge"),
+        ("link kind dummy", False, lambda: _make_link("d0", "dummy"), "dummy"),
+        ("raw ICMP sockets", True, _open_raw_sockets, "ipv6"),
         ("network namespaces with a name", True, lambda: _bind_netns(scratch / "netns"), ""),
     )
     found = []
-    for name, required, attempt, cure in parts:
+    for name, required, attempt, module in parts:
+        cause = cure = ""
         try:
             attempt()
         except OSError as error:
-            found.append(Finding(name, ok=False, required=required, cause=error.strerror or str(error), cure=cure))
-        else:
-            found.append(Finding(name, ok=True, required=required))
+            cause = error.strerror or str(error)
+            if error.errno in {errno.EOPNOTSUPP, errno.EAFNOSUPPORT}:
+                cause, cure = f"the kernel module {module} is not there ({cause})", f"sudo modprobe {module}"
+        found.append(Finding(name, ok=not cause, required=required, cause=cause, cure=cure))
     channel.sendall(json.dumps([asdict(one) for one in found]).encode() + b"\n")
 
 
@@ -207,14 +223,17 @@ def install_host_device(report: Callable[[str], None]) -> Path:
     if shutil.which("apt-get") is None:
         raise LabError(
             f"{PLUGIN} comes from the package {PACKAGE}, and this machine has no apt-get",
-            f"Put {PLUGIN} from a release of containernetworking/plugins into {SYSTEM_DIRECTORIES[0]}",
+            f"Install that package with this machine's own tool, or {_FROM_RELEASE}",
         )
+    cache = _cache()
     if os.geteuid() == 0:
         report(f"installing {PACKAGE} with apt-get")
         _install_as_root()
+    elif cache is None:
+        raise LabError(f"there is no home directory to keep {PLUGIN} in", _OTHER_CACHE)
     else:
-        report(f"unpacking {PACKAGE} into {_cache()}")
-        _unpack_as_user()
+        report(f"unpacking {PLUGIN} of {PACKAGE} into {cache}")
+        _unpack_as_user(cache)
     binary = find_host_device()
     if binary is None:
         raise LabError(f"the package {PACKAGE} has no {PLUGIN} in {', '.join(SYSTEM_DIRECTORIES)}")
@@ -222,70 +241,89 @@ def install_host_device(report: Callable[[str], None]) -> Path:
 
 
 def _install_as_root() -> None:
-    install = ("apt-get", "install", "-y", "-qq", "--no-install-recommends", PACKAGE)
-    try:
-        _run(*install)
-    except LabError:  # the lists are missing or old
-        _run("apt-get", "update", "-qq")
-        _run(*install)
+    install = ("apt-get", *_IMPATIENT, "install", "-y", "-qq", "--no-install-recommends", PACKAGE)
+    _get(install, ("apt-get", *_IMPATIENT, "update", "-qq"), install)
 
 
-def _unpack_as_user() -> None:
-    """Into a new directory beside the cache, which takes the cache's name when it is whole."""
-    target = _cache()
+def _unpack_as_user(cache: Path) -> None:
+    """Get it beside the cache, where it takes its place when it is whole. Raises LabError."""
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent) as name:
-            unpacked = _unpack(_download(Path(name)), Path(name) / "root")
-            if (target / PLUGIN).is_file():
-                return  # somebody else was faster
-            unpacked.rename(target)
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cache.parent) as name:
+            binary = _unpack(_download(Path(name)), Path(name) / "root")
+            cache.mkdir(exist_ok=True)
+            binary.replace(cache / PLUGIN)
     except OSError as error:
-        if not (target / PLUGIN).is_file():
-            cure = f"Make room for it, or remove {target} if it is there"
-            raise LabError(f"{target} cannot be made: {error.strerror}", cure) from error
+        raise LabError(f"{cache / PLUGIN} cannot be made: {error.strerror}", _OTHER_CACHE) from error
 
 
 def _download(work: Path) -> Path:
     """The package's file, in ``work``. Raises LabError."""
-    download = ("apt-get", "download", "-qq", PACKAGE)
-    try:
-        _run(*download, directory=work)
-    except LabError:  # without root the machine's own lists cannot be renewed: so a private copy of them
-        private = [
-            f"-oDir::State={work}/state",
-            f"-oDir::Cache={work}/cache",
-            "-oDir::State::status=/var/lib/dpkg/status",
-        ]
-        (work / "state/lists/partial").mkdir(parents=True)
-        (work / "cache/archives/partial").mkdir(parents=True)
-        _run("apt-get", *private, "update", "-qq")
-        _run(download[0], *private, *download[1:], directory=work)
+    # Without root the machine's own lists cannot be renewed: so a private copy of them.
+    own = (f"-oDir::State={work}/state", f"-oDir::Cache={work}/cache", "-oDir::State::status=/var/lib/dpkg/status")
+    (work / "state/lists/partial").mkdir(parents=True)
+    (work / "cache/archives/partial").mkdir(parents=True)
+    download = ("download", "-qq", PACKAGE)
+    apt = ("apt-get", *_IMPATIENT)
+    _get((*apt, *download), (*apt, *own, "update", "-qq"), (*apt, *own, *download), work)
     found = sorted(work.glob("*.deb"))
     if not found:
-        raise LabError(f"apt-get downloaded no {PACKAGE}")
+        raise LabError(f"apt-get downloaded no {PACKAGE}", _BY_HAND)
     return found[0]
 
 
 def _unpack(package: Path, root: Path) -> Path:
-    """Unpack a package; return the directory in it that has host-device. Raises LabError."""
+    """Unpack a package; return the host-device in it. Raises LabError."""
     _run("dpkg-deb", "-x", str(package), str(root))
     for directory in SYSTEM_DIRECTORIES:
-        unpacked = root / directory.lstrip("/")
-        if (unpacked / PLUGIN).is_file():
-            return unpacked
-    raise LabError(f"the package {PACKAGE} has no {PLUGIN} in {', '.join(SYSTEM_DIRECTORIES)}")
+        binary = root / directory.lstrip("/") / PLUGIN
+        if binary.is_file():
+            return binary
+    raise LabError(f"the package {PACKAGE} has no {PLUGIN} in {', '.join(SYSTEM_DIRECTORIES)}", _BY_HAND)
 
 
-def _run(*command: str, directory: Path | None = None) -> None:
+def _get(
+    first: tuple[str, ...], update: tuple[str, ...], again: tuple[str, ...], directory: Path | None = None
+) -> None:
+    """Run ``first``; if it fails, renew the lists of packages and run ``again``. Raises LabError.
+
+    Only the end counts: one of a machine's many sources may be broken and the package come from another. And apt-get
+    calls an update in which nothing could be reached a success, with warnings: so these belong to the cause.
+    """
+    with contextlib.suppress(LabError):  # the lists are missing or old
+        _run(*first, directory=directory)
+        return
+    try:
+        complaints = _run(*update, directory=directory)
+    except LabError as error:
+        complaints = error.cause
+    try:
+        _run(*again, directory=directory)
+    except LabError as error:
+        cause = f"{error.cause}; and the update of its lists before that: {complaints}" if complaints else error.cause
+        raise LabError(cause, error.cure) from error
+
+
+def _run(*command: str, directory: Path | None = None) -> str:
+    """Run a program that changes what is installed; return its complaints. Raises LabError with them."""
+    shown = " ".join(word for word in command if not word.startswith("-"))
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     try:
         ran = subprocess.run(
             command, cwd=directory, env=environment, capture_output=True, text=True, timeout=_APT_TIMEOUT_S, check=False
         )
-    except (OSError, subprocess.SubprocessError) as error:
-        raise LabError(f"{command[0]} could not be run: {error}") from error
+    except subprocess.TimeoutExpired as error:
+        raise LabError(f"`{shown}` took longer than {_APT_TIMEOUT_S} s", _BY_HAND) from error
+    except OSError as error:
+        raise LabError(f"`{shown}` could not be run: {error.strerror}", _BY_HAND) from error
+    complaints = _complaints(ran.stderr)
     if ran.returncode != 0:
-        raise LabError(
-            f"`{' '.join(command)}` failed: {(ran.stderr or ran.stdout).strip()[-500:]}", f"Install {PACKAGE} by hand"
-        )
+        raise LabError(f"`{shown}` failed: {complaints or ran.stdout.strip()[-_COMPLAINTS_MAX:]}", _BY_HAND)
+    return complaints
+
+
+def _complaints(stderr: str) -> str:
+    """The errors and warnings in what apt-get said, without what its hooks and the shell say; all if it has none."""
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    marked = [line for line in lines if line.startswith(("E: ", "W: "))]
+    return "; ".join(marked or lines)[:_COMPLAINTS_MAX]
