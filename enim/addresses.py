@@ -67,6 +67,13 @@ def is_link_local(family: int, number: int) -> bool:
     return family == 6 and number >> 118 == 0xFE80 >> 6
 
 
+def is_unicast(family: int, number: int) -> bool:
+    """Can a NIC have it? Not "no address", loopback, multicast, or IPv4's broadcast."""
+    if family == 6:
+        return number > 1 and number >> 120 != 0xFF
+    return number >> 24 not in (0, 127) and number >> 28 != 0xE and number != 0xFFFFFFFF
+
+
 def parse_mac(text: str) -> str:
     """Read a 48-bit MAC, octets separated by ``:`` or ``-``; print it in lower case with ``:``."""
     octets = text.lower().replace("-", ":").split(":")

@@ -136,7 +136,7 @@ def read(
     check_network_name(name or "")
     if environment["CNI_COMMAND"] not in commands:
         command = environment["CNI_COMMAND"]
-        raise errors.CniError(errors.INVALID_ENVIRONMENT, f"unknown CNI_COMMAND: {command}")
+        raise errors.CniError(errors.INVALID_ENVIRONMENT, f"unknown CNI_COMMAND: {command}"[:256])
     version = jsonio.member(netconf, "cniVersion")
     if version is not None and not isinstance(version, str):
         raise errors.CniError(errors.DECODING_FAILURE, "cniVersion is no string", repr(version)[:256])

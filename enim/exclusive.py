@@ -88,7 +88,7 @@ def _plugin(checked: config.Config) -> str:
         details = f"it is {checked.member('ipam')!r}"[:256]
         raise errors.CniError(errors.INVALID_CONFIG, 'ipam must be an object such as {"type": "enim"}', details)
     plugin = checked.text("ipam", "type")
-    if not plugin or "/" in plugin or "\0" in plugin or plugin in (".", ".."):
+    if not plugin.isprintable() or not plugin or "/" in plugin or plugin in (".", ".."):
         raise errors.CniError(errors.INVALID_CONFIG, "ipam.type must be the name of a plugin", repr(plugin)[:256])
     return plugin
 

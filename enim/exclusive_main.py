@@ -67,7 +67,7 @@ def _find(plugin: str, search: bytes) -> bytes:
         except OSError:
             pass  # the next directory may have it
     details = f"CNI_PATH is {search.decode('utf-8', 'replace')}"[:256]
-    raise errors.CniError(errors.DELEGATE_FAILURE, f"there is no IPAM plugin {plugin} in CNI_PATH", details)
+    raise errors.CniError(errors.DELEGATE_FAILURE, f"there is no IPAM plugin {plugin[:200]} in CNI_PATH", details)
 
 
 def _start(path: bytes, environment: dict[bytes, bytes], stdin: bytes, stdout: int) -> int:

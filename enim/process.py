@@ -43,7 +43,7 @@ def run(about: str, commands: "Commands", handlers: "Handlers", *, versions: tup
     environment = _environment()
     command = environment.get("CNI_COMMAND", "")
     if not command:
-        _write(2, f"{about}\nCNI protocol versions supported: {', '.join(versions)}\n".encode())
+        _log(effects.Log(f"{about}\nCNI protocol versions supported: {', '.join(versions)}"))
         return 0
     stdin = b""
     try:

@@ -23,6 +23,8 @@ MAIN_TABLE = 254  # RT_TABLE_MAIN
 NO_NOT_FOUND = (("not found", "unknown"), ("no such file or directory", "missing"))
 OLDEST_SHAPES = ("0.1.0", "0.2.0")
 MIDDLE_SHAPES = ("0.3.0", "0.3.1", "0.4.0")
+NUMBER_MAX = 2**32 - 1  # of what the kernel keeps: mtu, table, priority …
+IFINDEX_MAX = 2**31 - 1
 
 
 class Interface:
@@ -288,6 +290,8 @@ def _member(entry: "dict[str, Any]", key: str, kind: "Callable[..., Any]", absen
         return absent
     if type(value) is not kind:
         raise ValueError(f"{key} {value!r} is no {'text' if kind is str else 'number'}"[:256])
+    if kind is int and not 0 <= value <= (IFINDEX_MAX if key == "interface" else NUMBER_MAX):
+        raise ValueError(f"{key} {value} is out of range"[:256])
     return value
 
 

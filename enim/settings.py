@@ -95,11 +95,18 @@ def socket(checked: "config.Config") -> str:
         CniError: 7, on ADD, if ``ipam.socket`` is no path that a socket can have. On DEL it then counts as absent.
     """
     path = checked.text("ipam", "socket")
-    if "\0" in path or len(path.encode("utf-8", "replace")) > SOCKET_BYTES_MAX:
+    if not _is_socket_path(path):
         if checked.strict:
             raise errors.CniError(errors.INVALID_CONFIG, "ipam.socket is no path of a socket", path[:256])
         path = ""
     return path or checked.environment.get("CCE_SOCK", "") or DEFAULT_SOCKET
+
+
+def _is_socket_path(path: str) -> bool:
+    try:
+        return "\0" not in path and len(path.encode()) <= SOCKET_BYTES_MAX
+    except UnicodeEncodeError:  # a lone surrogate, which JSON can spell
+        return False
 
 
 def routes(checked: "config.Config") -> tuple[result.Route, ...]:
@@ -126,6 +133,8 @@ def wishes(checked: "config.Config") -> Wishes:
         for text in checked.arguments.get(key, "").split(",")
         if text
     ]
+    if not isinstance(checked.member("runtimeConfig"), (dict, type(None))):
+        raise errors.CniError(errors.INVALID_CONFIG, "runtimeConfig is no object")
     for path in (("args", "cni", "ips"), ("runtimeConfig", "ips")):
         entries = checked.member(*path)
         if not isinstance(entries, (list, type(None))):
@@ -173,7 +182,7 @@ def _ranges(value: "Any") -> tuple[tuple[Range, ...], ...]:
 def _range(entry: "Any") -> Range:
     known = isinstance(entry, dict)
     texts = {key: jsonio.member(entry, key) for key in ("subnet", "rangeStart", "rangeEnd")} if known else {}
-    texts = {key: text for key, text in texts.items() if text}
+    texts = {key: text for key, text in texts.items() if text not in (None, "")}
     if not all(isinstance(text, str) for text in texts.values()) or "subnet" not in texts:
         raise ValueError("a range is an object of texts with a subnet")
     family, number, length = addresses.parse_prefix(texts["subnet"])

@@ -259,7 +259,7 @@ def _parse_allocation(value: "Any") -> Allocation:
     found = [
         _parse_family(value, f"ipv{family}", family, promised[f"ipv{family}"])
         for family in (4, 6)
-        if promised.get(f"ipv{family}")
+        if promised.get(f"ipv{family}") not in (None, "")
     ]
     if not found:
         raise ValueError("it has no address")
@@ -273,9 +273,11 @@ def _parse_family(answer: "dict[str, Any]", key: str, family: int, promised: "An
     ip = _address(part.get("ip"), family, f"{key}.ip")
     if _address(promised, family, f"address.{key}") != ip:
         raise ValueError(f"address.{key} is not {key}.ip")
+    if not addresses.is_unicast(family, ip):
+        raise ValueError(f"{key}.ip {addresses.text_of(family, ip)} is no NIC's")
     length = _containing(part.get("cidrs"), family, ip, f"{key}.cidrs")
     gateway = ""
-    if part.get("gateway"):
+    if part.get("gateway") not in (None, ""):
         number = _address(part["gateway"], family, f"{key}.gateway")
         same_network = addresses.network(family, number, length) == addresses.network(family, ip, length)
         if not same_network and not addresses.is_link_local(family, number):
@@ -312,7 +314,9 @@ def _containing(value: "Any", family: int, ip: int, name: str) -> int:
     lengths = []
     for cidr in value if isinstance(value, list) else ():
         found, number, length = addresses.parse_prefix(_text(cidr, name))
-        if found == family and addresses.network(family, number, length) == addresses.network(family, ip, length):
+        if found != family or length == 0:  # no network of an ENI is the whole Internet
+            continue
+        if addresses.network(family, number, length) == addresses.network(family, ip, length):
             lengths.append(length)
     if not lengths:
         raise ValueError(f"{name} do not contain the address")
