@@ -88,12 +88,12 @@ class Listener:
 
     def _begin(self, client: socket.socket) -> None:
         thread = threading.Thread(target=self._run, args=(client,), name=f"serve {self._path.name}", daemon=True)
-        with self._lock:
-            self._clients[thread] = client
-            if self._stopped:
-                _shut_down(client, socket.SHUT_RD)
         try:
-            thread.start()
+            with self._lock:  # ``stop`` must not find a thread that has not started
+                self._clients[thread] = client
+                if self._stopped:
+                    _shut_down(client, socket.SHUT_RD)
+                thread.start()
         except RuntimeError as error:  # no more threads
             connection.log(f"accept: {error}")
             self._end(thread, client)

@@ -160,7 +160,7 @@ def runs_a_plugin(runner: int, mark: str) -> bool:
 
 
 def test_run_whose_agent_is_killed_says_that_it_failed(tmp_path: Path) -> None:
-    echoes = "  - echo: {container: c1}\n" * 100
+    echoes = "  - echo: {container: c1}\n" * 500
     (tmp_path / "scenario.yaml").write_text(SCENARIO + echoes)
     mark, temporary, before = f"{os.getpid()}-echo", tmp_path / "temporary", outside()
     run = start(mark, temporary, "-v", str(tmp_path / "scenario.yaml"))
