@@ -162,7 +162,15 @@ class Agent:
         fields = _fields(add, netns, ifindex)
         now_ns = yield Now()
         reason = f"ADD of {add.attachment} in flight"
-        yield from self._ledger.commit(pool.event("reserved", entry.eni.id, now_ns, reason, **fields))
+        left_over = self._ledger.left_over(add.attachment, add.owner)
+        with self._ledger.hold(*left_over):
+            yield from self._ledger.commit(
+                *(
+                    pool.event("withdrawn", eni, now_ns, f"its ADD failed, and came again: {reason}")
+                    for eni in left_over
+                ),
+                pool.event("reserved", entry.eni.id, now_ns, reason, **fields),
+            )
         try:
             yield from self._acknowledge(add, entry.eni, view.identity)
         except (Refused, errors.StoreFault) as failure:

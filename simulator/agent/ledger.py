@@ -99,6 +99,15 @@ class Ledger:
                 return entry
         return None
 
+    def left_over(self, attachment: Attachment, owner: str) -> list[EniId]:
+        """What an earlier ADD of an attachment has reserved and, on a full disk, could not withdraw."""
+        return [
+            entry.eni.id
+            for entry in self.pool.entries()
+            if entry.state == pool.RESERVED and entry.attachment is not None and not self.is_held(entry.eni.id)
+            if is_same(attachment, owner, entry.attachment, entry.owner)
+        ]
+
     def in_flight(self, attachment: Attachment, owner: str) -> list[Add]:
         """The ADDs of an attachment that have not ended."""
         return [add for add in self.adds if is_same(attachment, owner, add.attachment, add.owner)]
