@@ -70,7 +70,7 @@ class Real:
         return any(Path(self.path(pod)).exists() and Path(self.path(pod)).stat().st_ino == identity for pod in PODS)
 
     def is_netns(self, netns: str) -> bool:
-        return bool(self.kernel.inspect(self.path(netns), "").identity)
+        return rtnetlink.netns_alive(self.path(netns))
 
     def tell_the_hardware(self, netns: str) -> None:
         """It has to know what a NIC is like before the NIC dies; no message tells the alias of one that is down."""
@@ -140,9 +140,10 @@ class Real:
         deadline = time.monotonic() + PATIENCE_S
         wanted = {eni.mac for eni in ENIS}
         while time.monotonic() < deadline:
-            paths = [self.path(pod) for pod in PODS if self.is_netns(pod)] + list(self.held.values())
-            links = [*self.links(), *(link for path in paths for link in self.kernel.netns_links(path))]
-            if wanted <= {link.mac for link in links}:
+            missing = wanted - {link.mac for link in self.links()}
+            for path in [self.path(pod) for pod in PODS if self.is_netns(pod)] + list(self.held.values()):
+                missing -= {link.mac for link in self.kernel.netns_links(path)} if missing else set()
+            if not missing:
                 return
             time.sleep(0.005)
 

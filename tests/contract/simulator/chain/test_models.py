@@ -31,7 +31,7 @@ from simulator.virtual import plugins
 from simulator.virtual.driver import Driver
 from simulator.virtual.network import Network
 
-EXAMPLES = int(os.environ.get("ENIM_EXAMPLES", "8"))
+EXAMPLES = int(os.environ.get("ENIM_EXAMPLES", "6"))
 NEWEST = "github.com/containernetworking/plugins/plugins/main/host-device@v1.9.1"
 GO_TIMEOUT_S = 45
 

@@ -21,7 +21,7 @@ from simulator.errors import KernelFault
 from simulator.model import Link
 from simulator.virtual import kernel as virtual
 
-EXAMPLES = int(os.environ.get("ENIM_EXAMPLES", "20"))
+EXAMPLES = int(os.environ.get("ENIM_EXAMPLES", "12"))
 ENIS = topology.enis(3)
 
 InLab: TypeAlias = Callable[[Callable[[Path], Any]], Any]
