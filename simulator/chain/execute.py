@@ -6,12 +6,19 @@ only).
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from simulator.model import PluginCall, PluginOutcome
+
+BUSY_RETRIES_MAX = 5  # raw_exec.go: a plugin that is being written or copied cannot be started (ETXTBSY)
+BUSY_WAIT_S = 1.0
+
+NOT_FOUND, NOT_EXECUTABLE = 127, 126  # as a shell has it; libcni has no exit code for what did not start
 
 
 def run(call: PluginCall, directory: Path) -> PluginOutcome:
@@ -22,24 +29,41 @@ def run(call: PluginCall, directory: Path) -> PluginOutcome:
         directory: the CNI bin directory; becomes CNI_PATH.
 
     Returns:
-        What it did. A plugin that is not there has exit code 127 and says so on stderr.
+        What it did. A plugin that is not there has exit code 127, one that cannot be started 126; stderr says why.
     """
     started = time.monotonic()
     binary = directory / call.plugin
     if not binary.is_file():
         text = f'failed to find plugin "{call.plugin}" in path [{directory}]'
-        return PluginOutcome(call, 127, b"", text.encode(), 0.0)
+        return PluginOutcome(call, NOT_FOUND, b"", text.encode(), 0.0)
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("CNI_")}
-    environment = {**inherited, **call.environment, "CNI_PATH": str(directory)}
-    with subprocess.Popen(
-        [binary], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
-    ) as process:
-        timed_out = False
+    try:
+        process = _start(binary, {**inherited, **call.environment, "CNI_PATH": str(directory)})
+    except OSError as error:
+        text = f"fork/exec {binary}: {error.strerror}"
+        return PluginOutcome(call, NOT_EXECUTABLE, b"", text.encode(), _since_ms(started))
+    timed_out = False
+    with process:
         try:
             stdout, stderr = process.communicate(call.stdin, timeout=call.timeout_ms / 1000)
         except subprocess.TimeoutExpired as expired:
+            timed_out = process.poll() is None  # else only a child of its own still holds the pipes
             process.kill()
-            timed_out = True
             stdout, stderr = expired.stdout or b"", expired.stderr or b""
-    duration_ms = (time.monotonic() - started) * 1000
-    return PluginOutcome(call, process.returncode, stdout, stderr, duration_ms, timed_out)
+    return PluginOutcome(call, process.returncode, stdout, stderr, _since_ms(started), timed_out)
+
+
+def _start(binary: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    pipe = subprocess.PIPE
+    for _ in range(BUSY_RETRIES_MAX):
+        try:
+            return subprocess.Popen([binary], stdin=pipe, stdout=pipe, stderr=pipe, env=environment)
+        except OSError as error:
+            if error.errno != errno.ETXTBSY:
+                raise
+            time.sleep(BUSY_WAIT_S)
+    return subprocess.Popen([binary], stdin=pipe, stdout=pipe, stderr=pipe, env=environment)
+
+
+def _since_ms(started: float) -> float:
+    return (time.monotonic() - started) * 1000

@@ -18,7 +18,9 @@ from simulator.model import Attachment, PluginCall, PluginOutcome
 
 Calls: TypeAlias = Generator[PluginCall, PluginOutcome, "Answer"]
 
-NO_PREVIOUS_RESULT_ON_DELETE = ("0.1.0", "0.2.0", "0.3.0", "0.3.1")
+NO_PREVIOUS_RESULT_ON_DELETE = ("", "0.1.0", "0.2.0", "0.3.0", "0.3.1")
+
+_QUOTED_BYTES_MAX = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +101,9 @@ class Runtime:
             if failure is None:
                 parsed = _parse(outcome.stdout)
                 if parsed is None:
-                    failure = Failure(outcome.call.plugin, 0, "unexpected end of JSON input")
+                    failure = Failure(
+                        outcome.call.plugin, 0, f"failed to unmarshal raw result {_text(outcome.stdout)!r}"
+                    )
                 else:
                     result = parsed
             if failure is not None:
@@ -159,21 +163,26 @@ def _failure(outcome: PluginOutcome) -> Failure | None:
     if outcome.timed_out:
         return Failure(plugin, 0, f"killed after {outcome.call.timeout_ms} ms")
     if not outcome.stdout:
-        text = outcome.stderr.decode(errors="replace").strip()
+        text = _text(outcome.stderr)
         return Failure(plugin, 0, f"netplugin failed: {text}" if text else "netplugin failed with no error message")
-    error = _parse(outcome.stdout)
-    if error is None:
-        text = outcome.stdout.decode(errors="replace")
+    error = _parse(outcome.stdout) or {}
+    code, message, details = error.get("code", 0), error.get("msg", ""), error.get("details", "")
+    if not error or type(code) is not int or not (isinstance(message, str) and isinstance(details, str)):
+        text = _text(outcome.stdout)
         return Failure(plugin, 0, f"netplugin failed but error parsing its diagnostic message {text!r}")
-    return Failure(plugin, int(error.get("code", 0)), str(error.get("msg", "")), str(error.get("details", "")))
+    return Failure(plugin, code, message, details)
 
 
 def _parse(stdout: bytes) -> Mapping[str, Any] | None:
     try:
         value = json.loads(stdout)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
+
+
+def _text(output: bytes) -> str:
+    return output[:_QUOTED_BYTES_MAX].decode(errors="replace").strip()
 
 
 def conflist(

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
+
 from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
 from simulator.model import PluginOutcome
 from simulator.report import events
 
 _SHOWN_BYTES_MAX = 4096
+
+# What a terminal would obey and not show; a plugin's output must not colour, move or overwrite what stands above it.
+_NOT_SHOWN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class ConsoleReport:
@@ -28,37 +33,37 @@ class ConsoleReport:
         """Take the next event of the run."""
         match event:
             case events.RunStarted():
-                self._print(f"lab [bold]{event.lab}[/]: {escape(event.why)}; {event.count} scenario runs")
+                self._print("lab ", (event.lab, "bold"), f": {event.why}; {event.count} scenario runs")
             case events.ScenarioStarted():
                 self._step_count = 0
                 if self._verbose:
-                    self._print(f"[bold]{escape(event.name)}[/] in {event.chain}")
+                    self._print((event.name, "bold"), f" in {event.chain}")
             case events.LabUp() if self._verbose:
-                self._print(f"    lab up with {event.enis} ENIs [dim]{event.duration_ms:.0f} ms[/]")
+                self._print(f"    lab up with {event.enis} ENIs ", _dim(f"{event.duration_ms:.0f} ms"))
             case events.StepFinished():
                 self._step_count += 1
                 if self._verbose:
                     outcome = f" → {event.outcome}" if event.outcome else ""
-                    self._print(f"    {escape(event.step + outcome)} [dim]{event.duration_ms:.0f} ms[/]")
+                    self._print(f"    {event.step}{outcome} ", _dim(f"{event.duration_ms:.0f} ms"))
             case events.ScenarioFinished():
                 self._scenario(event)
             case events.RunFinished():
                 colour = "red" if event.failed_count else "green"
                 counts = f"{event.passed_count} passed, {event.failed_count} failed"
-                self._print(f"[{colour}]{counts}[/] in {event.duration_ms / 1000:.1f} s")
+                self._print((counts, colour), f" in {event.duration_ms / 1000:.1f} s")
 
     def _scenario(self, event: events.ScenarioFinished) -> None:
-        verdict = "[green]passed[/]" if event.failed is None else "[red]FAILED[/]"
-        took = f"[dim]{self._step_count} steps, {event.duration_ms:.0f} ms[/]"
-        self._print(f"{verdict} {escape(event.name)} · {event.chain} {took}")
+        verdict = ("passed", "green") if event.failed is None else ("FAILED", "red")
+        took = _dim(f"{self._step_count} steps, {event.duration_ms:.0f} ms")
+        self._print(verdict, f" {event.name} · {event.chain} ", took)
         if event.failed is not None:
             self._failure(event.failed)
 
     def _failure(self, failed: events.Failed) -> None:
-        self._print(f"  [red]{escape(failed.message)}[/]")
-        self._print(f"  at step [bold]{escape(failed.step)}[/], {escape(failed.file)}:{failed.line}")
+        self._print("  ", (failed.message, "red"))
+        self._print("  at step ", (failed.step, "bold"), f", {failed.file}:{failed.line}")
         for label, text in failed.views:
-            self._print(f"  {escape(label)}: {escape(text)}")
+            self._print(f"  {label}: {text}")
         for outcome in failed.plugins:
             self._plugin(outcome)
 
@@ -66,7 +71,7 @@ class ConsoleReport:
         call = outcome.call
         command = call.environment.get("CNI_COMMAND", "")
         ended = "timed out" if outcome.timed_out else f"exit {outcome.exit_code}"
-        self._print(f"  [bold]{call.plugin} {command}[/]: {ended} after {outcome.duration_ms:.0f} ms")
+        self._print("  ", (f"{call.plugin} {command}", "bold"), f": {ended} after {outcome.duration_ms:.0f} ms")
         variables = " ".join(f"{key}={value}" for key, value in sorted(call.environment.items()))
         for label, text in (
             ("environment", variables),
@@ -75,10 +80,26 @@ class ConsoleReport:
             ("stderr", _text(outcome.stderr)),
         ):
             if text:
-                self._print(f"    {label}: {escape(text)}")
+                self._print(f"    {label}: {text}")
 
-    def _print(self, text: str) -> None:
-        self._console.print(text, highlight=False, soft_wrap=True)
+    def _print(self, *parts: str | tuple[str, str]) -> None:
+        """One paragraph; a part is a text, or a text and its style. Texts are shown as they are, never as markup."""
+        pairs = [(part, "") if isinstance(part, str) else part for part in parts]
+        line = Text.assemble(*((_visible(text), style) for text, style in pairs))
+        self._console.print(line, highlight=False, soft_wrap=True)
+
+
+def _dim(text: str) -> tuple[str, str]:
+    return text, "dim"
+
+
+def _visible(text: str) -> str:
+    return _NOT_SHOWN.sub(_escaped, text.replace("\r\n", "\n"))
+
+
+def _escaped(match: re.Match[str]) -> str:
+    number = ord(match[0])
+    return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}"
 
 
 def _text(data: bytes) -> str:

@@ -64,7 +64,8 @@ def _lines(failed: events.Failed) -> list[str]:
     lines = [f"{label}: {text}" for label, text in failed.views]
     for outcome in failed.plugins:
         command = outcome.call.environment.get("CNI_COMMAND", "")
-        lines.append(f"{outcome.call.plugin} {command}: exit {outcome.exit_code}, {outcome.duration_ms:.0f} ms")
+        ended = "timed out" if outcome.timed_out else f"exit {outcome.exit_code}"
+        lines.append(f"{outcome.call.plugin} {command}: {ended}, {outcome.duration_ms:.0f} ms")
         for label, data in (("stdin", outcome.call.stdin), ("stdout", outcome.stdout), ("stderr", outcome.stderr)):
             if data:
                 lines.append(f"  {label}: {data.decode(errors='replace').rstrip()}")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from simulator.chain import plan
-from simulator.model import EniRecord, Snapshot
+from simulator.model import EniRecord, Link, Snapshot
 from simulator.scenario import schema
 
 Resolve: TypeAlias = Callable[[str], str]
@@ -24,7 +24,7 @@ def answer(expected: schema.Expect | None, got: plan.Answer, eni: str, resolve: 
     """
     error = None if expected is None else expected.error
     if got.failure is not None:
-        return [f"failed: {got.failure}"] if error is None else _error(error, got.failure)
+        return [f"failed: {got.failure}"] if error is None else _error(error, got.failure, resolve)
     if error is not None:
         return [f"succeeded, but must fail with {error.model_dump(exclude_none=True)}"]
     if expected is None:
@@ -35,55 +35,76 @@ def answer(expected: schema.Expect | None, got: plan.Answer, eni: str, resolve: 
     return problems
 
 
-def state(expected: schema.Expect, snapshot: Snapshot, netns: Mapping[str, str], resolve: Resolve) -> list[str]:
+def state(
+    expected: schema.Seen,
+    snapshot: Snapshot,
+    macs: Mapping[str, str],
+    netns: Mapping[str, str],
+    resolve: Resolve,
+) -> list[str]:
     """What the agent says and what the kernel shows.
 
     Args:
+        macs: ENI → MAC, by the cloud's list.
         netns: container → path of its network namespace.
         resolve: puts the values of ``${…}`` into a text.
     """
     problems: list[str] = []
-    if (expected.enis or expected.owner) and not snapshot.agent_running:
-        return ["the agent does not run, so nothing is known of its ENIs"]
-    counts = Counter(record.state for record in snapshot.records)
-    for name, count in (expected.enis or {}).items():
-        if counts[name] != count:
-            problems.append(f"{count} ENIs must be {name}, but {counts[name]} are")
-    for pod, container in (expected.owner or {}).items():
-        holders = [record.attachment.container_id for record in _held_by(pod, snapshot.records) if record.attachment]
-        if holders != ([] if container is None else [container]):
-            problems.append(
-                f"{pod} must be held by {container or 'nobody'}, but is by {', '.join(holders) or 'nobody'}"
-            )
-    for eni, link in (expected.links or {}).items():
-        problems += _link(resolve(eni), link, snapshot, netns)
+    if snapshot.agent_running:
+        problems += _enis(expected.enis or {}, snapshot.records)
+        problems += _owners(expected.owner or {}, snapshot.records)
+    elif expected.enis or expected.owner:
+        problems.append("the agent does not run, so nothing is known of its ENIs")
+    for reference, link in (expected.links or {}).items():
+        eni = resolve(reference)
+        found = [one for links in snapshot.links.values() for one in links if one.mac == macs.get(eni)]
+        if len(found) == 1:
+            problems += _link(eni, link, found[0], netns, resolve)
+        else:
+            problems.append(f"the kernel must show {eni} once, but shows it {len(found)} times")
     return problems
 
 
-def _link(eni: str, expected: schema.LinkIs, snapshot: Snapshot, netns: Mapping[str, str]) -> list[str]:
-    macs = [record.eni.mac for record in snapshot.records if record.eni.id == eni]
-    found = [link for links in snapshot.links.values() for link in links if link.mac in macs]
-    if len(found) != 1:
-        return [f"the kernel must show {eni} once, but shows it {len(found)} times"]
-    where = "" if expected.in_ == "home" else netns[expected.in_]
-    wanted = {"netns": where, **expected.model_dump(exclude_none=True, exclude={"in_"})}
+def _enis(expected: Mapping[schema.State, int], records: Sequence[EniRecord]) -> list[str]:
+    counts = Counter(record.state for record in records)
     return [
-        f"the kernel must show {eni} with {key} {value!r}, but shows {getattr(found[0], key)!r}"
-        for key, value in wanted.items()
-        if getattr(found[0], key) != value
+        f"{count} ENIs must be {state}, but {counts[state]} are"
+        for state, count in expected.items()
+        if counts[state] != count
     ]
 
 
-def _held_by(pod: str, records: Sequence[EniRecord]) -> list[EniRecord]:
-    return [record for record in records if record.owner == pod and record.state == "in_use"]
-
-
-def _error(expected: schema.ErrorIs, got: plan.Failure) -> list[str]:
+def _owners(expected: Mapping[str, str | None], records: Sequence[EniRecord]) -> list[str]:
     problems = []
+    for pod, container in expected.items():
+        held = [record for record in records if record.owner == pod and record.state == "in_use"]
+        holders = [record.attachment.container_id for record in held if record.attachment]
+        if holders != ([] if container is None else [container]):
+            told = ", ".join(holders) or "nobody"
+            problems.append(f"{pod} must be held by {container or 'nobody'}, but is by {told}")
+    return problems
+
+
+def _link(eni: str, expected: schema.LinkIs, found: Link, netns: Mapping[str, str], resolve: Resolve) -> list[str]:
+    if expected.in_ != "home" and expected.in_ not in netns:
+        return [f"{eni} must be in {expected.in_}, but no step has made that container"]
+    wanted: dict[str, Any] = {"netns": "" if expected.in_ == "home" else netns[expected.in_]}
+    for key, value in expected.model_dump(exclude_none=True, exclude={"in_"}).items():
+        wanted[key] = resolve(value) if isinstance(value, str) else value
+    return [
+        f"the kernel must show {eni} with {key} {value!r}, but shows {getattr(found, key)!r}"
+        for key, value in wanted.items()
+        if getattr(found, key) != value
+    ]
+
+
+def _error(expected: schema.ErrorIs, got: plan.Failure, resolve: Resolve) -> list[str]:
+    problems = []
+    text = resolve(expected.text or "")
     if expected.code is not None and expected.code != got.code:
         problems.append(f"must fail with code {expected.code}, but failed: {got}")
-    if expected.text is not None and expected.text not in f"{got.message} {got.details}":
-        problems.append(f"must fail with a text that has {expected.text!r}, but failed: {got}")
+    if text not in got.message and text not in got.details:
+        problems.append(f"must fail with a text that has {text!r}, but failed: {got}")
     return problems
 
 
@@ -114,4 +135,5 @@ def _subset(expected: Any, got: Any, place: str, resolve: Resolve) -> list[str]:
         pairs = enumerate(zip(expected, got, strict=True))
         return [problem for i, (want, has) in pairs for problem in _subset(want, has, f"{place}[{i}]", resolve)]
     wanted = resolve(expected) if isinstance(expected, str) else expected
-    return [] if got == wanted else [f"{place} must be {wanted!r}, but is {got!r}"]
+    is_same = got == wanted and isinstance(got, bool) == isinstance(wanted, bool)  # Python has True == 1
+    return [] if is_same else [f"{place} must be {wanted!r}, but is {got!r}"]

@@ -6,40 +6,41 @@ column, a key given twice is seen, and an alias cannot blow up (an anchor bomb i
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import pydantic
 import yaml
 
 from simulator.errors import ScenarioError
-from simulator.scenario import schema
+from simulator.scenario import references, schema
+from simulator.scenario.document import Document, Mark, Place, kind
 
 FILE_BYTES_MAX = 1 << 20
 VALUES_MAX = 20_000
-
-REFERENCE = re.compile(r"\$\{([^}]*)\}")
-OUTPUTS = ("eni", "mac", "netns", "ipv4", "ipv6")
-
-Place: TypeAlias = tuple[str | int, ...]
+DEPTH_MAX = 50
 
 # YAML 1.1 would read `no`, `on` or `12:30` as something else than what stands there; here YAML 1.2's core schema holds.
 _SCALARS: tuple[tuple[re.Pattern[str], Any], ...] = (
     (re.compile(r"~|null|"), lambda _: None),
     (re.compile(r"true|false"), lambda text: text == "true"),
-    (re.compile(r"[-+]?\d+"), int),
-    (re.compile(r"[-+]?\d+\.\d+"), float),
+    (re.compile(r"[-+]?[0-9]{1,30}"), int),
+    (re.compile(r"[-+]?[0-9]{1,30}\.[0-9]{1,30}"), float),
 )
 
-_WORDS = {
-    re.compile(r"valid dictionary( or instance of \w+)?"): "mapping",
-    re.compile(r"valid tuple"): "list",
-    re.compile(r"valid string"): "text (put it in quotes)",
-    re.compile(r"^Input should be"): "should be",
+# How PyYAML begins to say what is wrong → what the author can do about it.
+_KINDER = {
+    "found character '\\t'": "a tab cannot indent or separate; use spaces",
+    "expected <block end>": "the indentation of this line does not fit the lines above it",
+    "mapping values are not allowed here": "a `:` cannot stand here; put a text that has `: ` in quotes",
+    "could not find expected ':'": "a `:` is missing after this key",
+    "expected ',' or ']'": "a `]` or a `,` is missing",
+    "expected ',' or '}'": "a `}` or a `,` is missing",
+    "expected the node content": "a value is expected here",
+    "found unexpected end of stream": "this quote is never closed",
+    "but found another document": "a second document begins here; a file holds one scenario",
 }
 
 
@@ -99,232 +100,132 @@ def load(path: Path) -> LoadedScenario:
 def parse(file: str, data: bytes) -> LoadedScenario:
     """Check the text of a scenario file; see ``load``."""
     try:
-        root = yaml.compose(data.decode(), Loader=yaml.SafeLoader)
+        text = data.decode()
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise ScenarioError(file, line, 0, f"not UTF-8: byte 0x{data[error.start]:02x}") from error
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)
-        raise ScenarioError(file, line, column, f"not YAML: {error.problem or error.context}") from error
-    except (yaml.YAMLError, RecursionError) as error:
-        raise ScenarioError(file, 0, 0, f"not YAML: {str(error)[:256]}") from error
+    root = _compose(file, text)
     if root is None:
         raise ScenarioError(file, 1, 1, "the file is empty; a scenario needs name, summary, chain and steps")
-    document = _Document(file)
-    value = document.value(root, ())
+    document = Document(file)
+    value = _Reader(document).value(root, ())
     if not isinstance(value, dict):
-        raise document.error((), f"a scenario is a mapping, this is {_kind(value)}")
+        raise document.error((), f"a scenario is a mapping, this is {kind(value)}")
     try:
         scenario = schema.Scenario.model_validate(value)
     except pydantic.ValidationError as error:
         raise document.invalid(error) from error
-    document.check_references(scenario, value)
+    references.check(document, scenario, value)
     lines = tuple(document.line(("steps", index)) for index in range(len(scenario.steps)))
     finally_lines = tuple(document.line(("finally", index)) for index in range(len(scenario.finally_)))
     return LoadedScenario(file, scenario, lines, finally_lines)
 
 
-class _Document:
-    """One file's values with their marks."""
+def _compose(file: str, text: str) -> yaml.Node | None:
+    loader = None
+    try:
+        loader = _Loader(text)
+        root: yaml.Node | None = loader.get_single_node()
+    except yaml.reader.ReaderError as error:
+        line, column = text.count("\n", 0, error.position) + 1, error.position - text.rfind("\n", 0, error.position)
+        raise ScenarioError(
+            file, line, column, f"not YAML: no text has the character U+{error.character:04X}"
+        ) from error
+    except _Excess as error:
+        raise ScenarioError(file, *_place(error.problem_mark), str(error.problem)) from error
+    except yaml.MarkedYAMLError as error:
+        is_at_end = error.problem_mark is not None and error.problem_mark.index >= len(text)
+        mark = (error.context_mark if is_at_end else error.problem_mark) or error.problem_mark
+        problem = error.problem or error.context or "unreadable"
+        kinder = next((ours for theirs, ours in _KINDER.items() if problem.startswith(theirs)), problem)
+        raise ScenarioError(file, *_place(mark), f"not YAML: {kinder}") from error
+    except (ValueError, OverflowError) as error:  # "\U00110000"
+        mark = loader.get_mark() if loader is not None else None
+        raise ScenarioError(file, *_place(mark), "not YAML: an escape sequence that is no character") from error
+    return root
 
-    def __init__(self, file: str) -> None:
-        self._file = file
-        self._marks: dict[Place, yaml.Mark] = {}
-        self._keys: dict[Place, yaml.Mark] = {}
+
+def _place(mark: yaml.Mark | None) -> Mark:
+    return (0, 0) if mark is None else (mark.line + 1, mark.column + 1)
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's composer with a bound on depth and size; a node has a tag only if the file writes one."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._depth = 0
         self._count = 0
-        self._texts: dict[Place, str] = {}
+
+    def resolve(self, _kind: object, _value: object, _implicit: object) -> str:
+        return ""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        self._depth += 1
+        self._count += 1
+        if self._depth > DEPTH_MAX + 1 or self._count > 2 * VALUES_MAX:
+            what = f"nested deeper than {DEPTH_MAX} levels" if self._depth > DEPTH_MAX else _TOO_MANY
+            raise _Excess(problem=what, problem_mark=self.peek_event().start_mark)  # type: ignore[no-untyped-call]
+        node: yaml.Node | None = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
+
+
+class _Excess(yaml.MarkedYAMLError):
+    """More than a scenario may have."""
+
+
+_TOO_MANY = f"more than {VALUES_MAX} values (do aliases multiply them?)"
+
+
+class _Reader:
+    """Nodes → Python values; notes in the document where everything stands."""
+
+    def __init__(self, document: Document) -> None:
+        self._document = document
+        self._count = 0
 
     def value(self, node: yaml.Node, place: Place) -> Any:
-        """The Python value of a node; remembers where everything stands."""
-        self._marks[place] = node.start_mark
+        """The value of a node and of all below it, an alias as often as it stands there."""
+        self._document.marks[place] = _place(node.start_mark)
         self._count += 1
         if self._count > VALUES_MAX:
-            raise self.error(place, f"more than {VALUES_MAX} values (do aliases multiply them?)")
-        if len(place) > 50:
-            raise self.error(place, "nested deeper than 50 levels")
+            raise self._document.error(place, _TOO_MANY)
+        if len(place) > DEPTH_MAX:
+            raise self._document.error(place, f"nested deeper than {DEPTH_MAX} levels")
+        if node.tag:
+            tag = node.tag.replace("tag:yaml.org,2002:", "!!")
+            raise self._document.error(place, f"tags such as {tag} are not part of the scenario language")
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, place)
         if isinstance(node, yaml.SequenceNode):
             return tuple(self.value(child, (*place, index)) for index, child in enumerate(node.value))
-        self._texts[place] = str(node.value)
-        return self._scalar(node, place)
+        assert isinstance(node, yaml.ScalarNode)
+        text = self._document.texts[place] = self._text(node)
+        if node.style in ("'", '"', "|", ">"):
+            return text
+        return next((convert(text) for pattern, convert in _SCALARS if pattern.fullmatch(text)), text)
 
     def _mapping(self, node: yaml.MappingNode, place: Place) -> dict[str, Any]:
         mapping: dict[str, Any] = {}
         for key_node, value_node in node.value:
-            if not isinstance(key_node, yaml.ScalarNode):
-                raise self._error_at(key_node.start_mark, "a key must be a plain text")
-            key = str(key_node.value)
+            here = _place(key_node.start_mark)
+            if not isinstance(key_node, yaml.ScalarNode) or key_node.tag:
+                raise ScenarioError(self._document.file, *here, "a key must be a plain text")
+            key = self._text(key_node)
             if key in mapping:
-                first = self._keys[*place, key].line + 1
-                raise self._error_at(key_node.start_mark, f"key `{key}` is given twice (first in line {first})")
-            self._keys[*place, key] = key_node.start_mark
+                first_line = self._document.keys[*place, key][0]
+                message = f"key `{key}` is given twice (first in line {first_line})"
+                raise ScenarioError(self._document.file, *here, message)
+            self._document.keys[*place, key] = here
             mapping[key] = self.value(value_node, (*place, key))
         return mapping
 
-    def _scalar(self, node: yaml.Node, place: Place) -> Any:
-        if node.tag.startswith("!") or "python" in node.tag:
-            raise self.error(place, f"tags such as {node.tag} are not part of the scenario language")
+    def _text(self, node: yaml.ScalarNode) -> str:
         text = str(node.value)
-        if getattr(node, "style", None) in ("'", '"', "|", ">"):
-            return text
-        for pattern, convert in _SCALARS:
-            if pattern.fullmatch(text) and len(text) <= 30:
-                return convert(text)
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            message = "half of a surrogate pair is no character; write the character itself"
+            raise ScenarioError(self._document.file, *_place(node.start_mark), message) from error
         return text
-
-    def line(self, place: Place) -> int:
-        """1-based line of a place."""
-        return int(self._marks[place].line) + 1
-
-    def error(self, place: Place, message: str) -> ScenarioError:
-        """An error at a place, or at the nearest place around it that the file has."""
-        while place and place not in self._marks:
-            place = place[:-1]
-        return self._error_at(self._marks[place], message)
-
-    def _error_at(self, mark: yaml.Mark, message: str) -> ScenarioError:
-        return ScenarioError(self._file, mark.line + 1, mark.column + 1, message)
-
-    def invalid(self, error: pydantic.ValidationError) -> ScenarioError:
-        """The first thing that is wrong with the file, in its words."""
-        problems = error.errors(include_url=False)
-        problem = min(problems, key=lambda problem: self._order(self._place(problem["loc"])))
-        place = self._place(problem["loc"])
-        if problem["type"] == "extra_forbidden":
-            return self._unknown_key(place)
-        message = problem["msg"].removeprefix("Value error, ")
-        for theirs, ours in _WORDS.items():
-            message = theirs.sub(ours, message)
-        if problem["type"] == "missing":
-            missing = str(problem["loc"][-1])
-            return self.error(place[:-1], f"`{missing}` is missing{self._in(place[:-1])}")
-        text = str(place[-2]) if place[-1:] == ("[key]",) else self._texts.get(place)
-        shown = f"`{text}`: " if text is not None and repr(text) not in message else ""
-        message = f"{shown}{message}{self._in(place)}{_suggestion(text, problem)}"
-        if place[-1:] == ("[key]",) and place[:-1] in self._keys:
-            return self._error_at(self._keys[place[:-1]], message)
-        return self.error(place, message)
-
-    def _unknown_key(self, place: Place) -> ScenarioError:
-        key = str(place[-1])
-        known = list(_known_keys(place[:-1]))
-        close = difflib.get_close_matches(key, known, n=1)
-        hint = f"; did you mean `{close[0]}`?" if close else f"; known are {', '.join(known)}"
-        return self._error_at(
-            self._keys.get(place, self._marks[()]), f"unknown key `{key}`{self._in(place[:-1])}{hint}"
-        )
-
-    def _place(self, location: tuple[int | str, ...]) -> Place:
-        """A pydantic location without the parts that name a branch of a union or a function."""
-        place: Place = ()
-        for part in location:
-            if (*place, part) in self._marks or part == location[-1]:
-                place = (*place, part)
-        return place
-
-    def _order(self, place: Place) -> tuple[int, int]:
-        mark = self._keys.get(place) or self._marks.get(place) or self._marks[()]
-        return mark.line, mark.column
-
-    def _in(self, place: Place) -> str:
-        texts = [part for part in place if isinstance(part, str) and part != "[key]"]
-        return f" in `{'.'.join(texts)}`" if texts else ""
-
-    def check_references(self, scenario: schema.Scenario, value: Mapping[str, Any]) -> None:
-        """Every container that a step names, and every ``${container.output}``, was made by an earlier add."""
-        made: list[str] = []
-        steps = [(("steps", index), step) for index, step in enumerate(scenario.steps)]
-        steps += [(("finally", index), step) for index, step in enumerate(scenario.finally_)]
-        for place, step in steps:
-            for where, container in _containers(step):
-                if container not in made:
-                    raise self.error((*place, *where), _no_such(container, made))
-            new = step.add.container if step.add is not None else _out_of_the_blue(step)
-            if new is not None and new not in made:
-                made.append(new)
-            for where, text in _texts(value[str(place[0])][place[1]], place):
-                for reference in REFERENCE.findall(text):
-                    self._check_reference(where, reference, made)
-
-    def _check_reference(self, place: Place, reference: str, made: list[str]) -> None:
-        container, _, output = reference.partition(".")
-        if container not in made:
-            raise self.error(place, f"`${{{reference}}}`: {_no_such(container, made)}")
-        if output not in OUTPUTS:
-            close = difflib.get_close_matches(output, OUTPUTS, n=1)
-            hint = f"did you mean `{close[0]}`?" if close else f"known are {', '.join(OUTPUTS)}"
-            raise self.error(place, f"`${{{reference}}}`: a container has no `{output}`; {hint}")
-
-
-def _containers(step: schema.Step) -> Iterator[tuple[Place, str]]:
-    if step.delete is not None and step.delete.pod is None:
-        yield ("del", "container"), step.delete.container
-    if step.netns_delete is not None:
-        yield ("netns.delete",), step.netns_delete
-    if step.echo is not None:
-        yield ("echo", "container"), step.echo.container
-    for key, expected in (("expect", step.expect), ("eventually", step.eventually)):
-        for pod, container in ((expected.owner if expected else None) or {}).items():
-            if container is not None:
-                yield (key, "owner", pod), container
-        for eni, link in ((expected.links if expected else None) or {}).items():
-            if link.in_ != "home":
-                yield (key, "links", eni, "in"), link.in_
-
-
-def _out_of_the_blue(step: schema.Step) -> str | None:
-    return None if step.delete is None or step.delete.pod is None else step.delete.container
-
-
-def _texts(value: Any, place: Place) -> Iterator[tuple[Place, str]]:
-    if isinstance(value, str):
-        yield place, value
-    elif isinstance(value, dict):
-        for key, child in value.items():
-            yield from _texts(child, (*place, key))
-    elif isinstance(value, tuple):
-        for index, child in enumerate(value):
-            yield from _texts(child, (*place, index))
-
-
-def _no_such(container: str, made: list[str]) -> str:
-    close = difflib.get_close_matches(container, made, n=1)
-    hint = f"; did you mean `{close[0]}`?" if close else f"; made so far: {', '.join(made)}" if made else ""
-    return f"no earlier step made a container `{container}`{hint}"
-
-
-def _known_keys(place: Place) -> Iterator[str]:
-    """The keys that the model knows at a place."""
-    model: Any = schema.Scenario
-    for part in place:
-        if isinstance(part, int):
-            continue
-        field = next((field for name, field in model.model_fields.items() if part in (name, field.alias)), None)
-        model = None if field is None else _model_of(field.annotation)
-        if model is None:
-            return
-    yield from (field.alias or name for name, field in model.model_fields.items())
-
-
-def _model_of(annotation: Any) -> type[pydantic.BaseModel] | None:
-    if isinstance(annotation, type) and issubclass(annotation, pydantic.BaseModel):
-        return annotation
-    for argument in getattr(annotation, "__args__", ()):
-        found = _model_of(argument)
-        if found is not None:
-            return found
-    return None
-
-
-def _suggestion(text: str | None, problem: Any) -> str:
-    expected = problem.get("ctx", {}).get("expected")
-    if text is None or not isinstance(expected, str):
-        return ""
-    close = difflib.get_close_matches(text, re.findall(r"'([^']*)'", expected), n=1)
-    return f"; did you mean `{close[0]}`?" if close else ""
-
-
-def _kind(value: object) -> str:
-    return {dict: "a mapping", tuple: "a list", str: "a text", type(None): "empty"}.get(type(value), "a single value")

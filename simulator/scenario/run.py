@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from typing import Any
 
 from simulator.agent import audit
 from simulator.chain import plan
@@ -15,7 +16,8 @@ from simulator.effects import World
 from simulator.errors import WorldFault
 from simulator.model import Attachment, EniRecord, PluginOutcome, Snapshot
 from simulator.report import events
-from simulator.scenario import expect, load, schema
+from simulator.scenario import containers, expect, load, references, schema
+from simulator.scenario.containers import Container
 
 KERNEL_WAIT_MS = 2_000  # how long a check waits for what the kernel and the agent do by themselves (design 3.5)
 POLL_MS = 20
@@ -28,18 +30,7 @@ class StepFailed(Exception):
 
     def __init__(self, message: str, views: Sequence[tuple[str, str]] = ()) -> None:
         super().__init__(message)
-        self.message = message
         self.views = tuple(views)
-
-
-@dataclass(frozen=True, slots=True)
-class Container:
-    """What the runtime knows of a container: its pod, its namespace, and the conf of each of its attachments."""
-
-    pod: str
-    netns: str
-    networks: Mapping[str, plan.NetworkList] = field(default_factory=dict)
-    grants: Mapping[str, audit.Grant] = field(default_factory=dict)
 
 
 class ScenarioRun:
@@ -84,10 +75,9 @@ class ScenarioRun:
         started = self._world.elapsed_ms()
         try:
             outcome = action()
-        except StepFailed as failed:
-            return events.Failed(title, self._loaded.file, line, failed.message, failed.views, tuple(self._plugins))
-        except WorldFault as fault:
-            return events.Failed(title, self._loaded.file, line, str(fault), (), tuple(self._plugins))
+        except (StepFailed, WorldFault) as failed:
+            views = failed.views if isinstance(failed, StepFailed) else self._views_if_possible()
+            return events.Failed(title, self._loaded.file, line, str(failed), views, tuple(self._plugins))
         self._report(events.StepFinished(title, outcome, self._world.elapsed_ms() - started))
         return None
 
@@ -131,9 +121,10 @@ class ScenarioRun:
             self._world.crash_agent_at(step.agent_crash.at, step.agent_crash.back)
         return ""
 
-    def _state(self, expected: schema.Expect, now: Snapshot) -> list[str]:
+    def _state(self, expected: schema.Seen, now: Snapshot) -> list[str]:
+        macs = {str(eni.id): eni.mac for eni in self._world.enis}
         netns = {name: container.netns for name, container in self._containers.items()}
-        return expect.state(expected, now, netns, self._resolve)
+        return expect.state(expected, now, macs, netns, self._resolve)
 
     def _add(self, add: schema.Add, expected: schema.Expect | None) -> str:
         before = self._look()
@@ -142,16 +133,16 @@ class ScenarioRun:
         network = container.networks.get(add.ifname) or self._network(before, tuple(add.capabilities))
         container = replace(container, networks={**container.networks, add.ifname: network})
         self._containers[add.container] = container
-        sandbox = _sandbox(add.container, add.ifname, container)
-        arguments = (*sandbox.arguments, *add.args.items())
-        sandbox = replace(sandbox, arguments=arguments, capabilities=dict(add.capabilities))
+        sandbox = containers.sandbox(add.container, add.ifname, container)
+        arguments = (*sandbox.arguments, *self._resolve_all(add.args).items())
+        sandbox = replace(sandbox, arguments=arguments, capabilities=self._resolve_all(add.capabilities))
         attachment = Attachment(network.name, add.container, add.ifname)
         self._auditor.adding(attachment, container.pod)
         answer = self._drive(self._runtime.add(network, sandbox))
         older = frozenset(grant.attachment for grant in self._auditor.grants if grant.owner == container.pod)
         eni = ""
         if answer.failure is None:
-            grant = _grant(attachment, container, answer.result)
+            grant = self._grant(attachment, container, answer.result)
             self._no_violation(self._auditor.check_grant(grant, before))
             self._auditor.granted(grant)
             self._containers[add.container] = replace(container, grants={**container.grants, add.ifname: grant})
@@ -164,9 +155,9 @@ class ScenarioRun:
         before = self._look()
         if delete.pod is not None:
             self._containers.setdefault(delete.container, Container(delete.pod, f"/run/netns/{delete.container}"))
-        container = self._containers[delete.container]
+        container = self._container(delete.container)
         network = container.networks.get(delete.ifname) or self._network(before, ())
-        sandbox = _sandbox(delete.container, delete.ifname, container)
+        sandbox = containers.sandbox(delete.container, delete.ifname, container)
         if delete.netns is not None:
             sandbox = replace(sandbox, netns=delete.netns)
         attachment = Attachment(network.name, delete.container, delete.ifname)
@@ -179,12 +170,12 @@ class ScenarioRun:
         return "" if answer.failure is None else str(answer.failure)
 
     def _delete_netns(self, name: str) -> None:
-        netns = self._containers[name].netns
+        netns = self._container(name).netns
         self._world.delete_netns(netns)
         self._auditor.netns_deleted(netns)
 
     def _echo(self, name: str) -> str:
-        container = self._containers[name]
+        container = self._container(name)
         answered = []
         for grant in container.grants.values():
             for gateway in self._gateways(grant):
@@ -196,12 +187,13 @@ class ScenarioRun:
         return f"answered by {', '.join(answered)}"
 
     def _gateways(self, grant: audit.Grant) -> list[str]:
-        subnet = next(eni.subnet for eni in self._world.enis if eni.mac == grant.mac)
-        families = {":" in address for address in grant.addresses}
-        return [subnet.gateway6 if is_ipv6 else subnet.gateway4 for is_ipv6 in sorted(families)]
+        subnets = [eni.subnet for eni in self._world.enis if eni.mac == grant.mac]
+        families = sorted({":" in address for address in grant.addresses})
+        return [subnet.gateway6 if is_ipv6 else subnet.gateway4 for subnet in subnets for is_ipv6 in families]
 
     def _settle(self) -> str:
         """Past every timer, and over a restart of the agent, all invariants hold and the records stay what they are."""
+        self._bring_agent_back()
         self._world.advance_clock(SETTLE_MS)
         at_rest = schema.Expect(enis={"returning": 0, "reserved": 0})
         self._must(lambda now: self._state(at_rest, now), KERNEL_WAIT_MS)
@@ -217,6 +209,25 @@ class ScenarioRun:
         self._must(unchanged, KERNEL_WAIT_MS)
         self._check_invariants()
         return ""
+
+    def _bring_agent_back(self) -> None:
+        """A scenario may end with the agent down, or on its way back."""
+        try:
+            self._must(lambda now: [] if now.agent_running else ["the agent does not run"], KERNEL_WAIT_MS)
+        except StepFailed:
+            self._world.start_agent()
+
+    def _container(self, name: str) -> Container:
+        """A container that a step has made. A step that failed before it is why there may be none."""
+        if name not in self._containers:
+            raise StepFailed(f"no step has made the container {name}")
+        return self._containers[name]
+
+    def _grant(self, attachment: Attachment, container: Container, result: Mapping[str, Any]) -> audit.Grant:
+        try:
+            return containers.grant(attachment, container, result)
+        except ValueError as error:
+            raise StepFailed(str(error), self._views(self._look())) from error
 
     def _new_container(self, add: schema.Add) -> Container:
         return Container(add.pod, self._world.create_netns(add.container, dad=self._scenario.dad))
@@ -294,15 +305,31 @@ class ScenarioRun:
         agent = records or ("no ENI" if now.agent_running else "it does not run")
         return [("the agent says", agent), ("the kernel shows", links), ("the runtime was told", told or "nothing")]
 
+    def _views_if_possible(self) -> tuple[tuple[str, str], ...]:
+        try:
+            return tuple(self._views(self._look()))
+        except WorldFault:
+            return ()
+
+    def _resolve_all(self, value: Any) -> Any:
+        """The same for every text in it."""
+        if isinstance(value, str):
+            return self._resolve(value)
+        if isinstance(value, Mapping):
+            return {key: self._resolve_all(one) for key, one in value.items()}
+        return [self._resolve_all(one) for one in value] if isinstance(value, tuple) else value
+
     def _resolve(self, text: str) -> str:
+        """A text with the values of its ``${container.output}`` in their places."""
+
         def value(match: object) -> str:
             name, _, output = match[1].partition(".")  # type: ignore[index]
             return self._output(name, output)
 
-        return load.REFERENCE.sub(value, text)
+        return references.REFERENCE.sub(value, text)
 
     def _output(self, name: str, output: str) -> str:
-        container = self._containers[name]
+        container = self._container(name)
         if output == "netns":
             return container.netns
         grant = next(iter(container.grants.values()), None)
@@ -314,28 +341,6 @@ class ScenarioRun:
             return self._auditor.eni_id(grant.mac)
         wanted_v6 = output == "ipv6"
         return next((one.partition("/")[0] for one in grant.addresses if (":" in one) == wanted_v6), "")
-
-
-def _sandbox(container_id: str, ifname: str, container: Container) -> plan.Sandbox:
-    namespace, _, name = container.pod.partition("/")
-    arguments = (
-        ("IgnoreUnknown", "1"),
-        ("K8S_POD_NAMESPACE", namespace),
-        ("K8S_POD_NAME", name),
-        ("K8S_POD_INFRA_CONTAINER_ID", container_id),
-    )
-    return plan.Sandbox(container_id, container.netns, ifname, arguments)
-
-
-def _grant(attachment: Attachment, container: Container, result: Mapping[str, object]) -> audit.Grant:
-    """What a runtime reads out of a result: the interface in its sandbox, and the addresses."""
-    interfaces = result.get("interfaces")
-    ips = result.get("ips")
-    inside = [one for one in interfaces or () if one.get("sandbox") == container.netns]  # type: ignore[attr-defined]
-    if len(inside) != 1 or not ips:
-        raise StepFailed(f"the result has no addresses, or not one interface in {container.netns}: {dict(result)!r}")
-    addresses = tuple(str(one["address"]) for one in ips)  # type: ignore[attr-defined]
-    return audit.Grant(attachment, container.pod, container.netns, str(inside[0].get("mac", "")), addresses)
 
 
 def _settled(records: Sequence[EniRecord]) -> list[str]:

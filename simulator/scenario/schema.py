@@ -8,34 +8,65 @@ Source: design 3.5; the verbs are those of incidents.md section 1.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+from pydantic_core import PydanticCustomError
 
 Chain = Literal["exclusive-device", "host-device"]
 CHAINS: tuple[Chain, ...] = get_args(Chain)
 
 _UNITS_MS = {"ms": 1, "s": 1000, "m": 60_000}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m)")
+_DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)(ms|s|m)")
+_DAY_MS = 24 * 3_600_000
 
 
 def _milliseconds(value: object) -> object:
     if not isinstance(value, str) or (match := _DURATION.fullmatch(value)) is None:
-        raise ValueError(f"a duration is a number with a unit, such as 500ms, 3s or 2m; this is {value!r}")
-    return round(float(match[1]) * _UNITS_MS[match[2]])
+        raise ValueError("a duration is a number with a unit, such as 500ms, 3s or 2m")
+    milliseconds = round(float(match[1]) * _UNITS_MS[match[2]])
+    if not 1 <= milliseconds <= _DAY_MS:
+        raise ValueError("a duration is between 1ms and a day, which is 1440m")
+    return milliseconds
 
 
-Duration = Annotated[int, BeforeValidator(_milliseconds, json_schema_input_type=str), Field(ge=1, le=24 * 3_600_000)]
-ContainerId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=64)]
-PodName = Annotated[str, StringConstraints(pattern=r"^[^/\s;=]+/[^/\s;=]+$", max_length=253)]
-CniArgument = Annotated[str, StringConstraints(pattern=r"^[^;=]+$")]
-Ifname = Annotated[str, StringConstraints(pattern=r"^[^/:\s]+$", min_length=1, max_length=15)]
+_CONTAINER_ID = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
+_POD = r"^[^/\s;=]+/[^/\s;=]+$"
+_ARGUMENT = r"^[^;=]+$"
+_IFNAME = r"^[^/:\s]+$"
+_NAME = r"^[a-z0-9][a-z0-9-]*$"
+
+# Pattern → what a text that matches it is, for people.
+MEANINGS: Mapping[str, str] = {
+    _CONTAINER_ID: "a container id: letters, digits, `_`, `.` and `-`, with a letter or a digit first",
+    _POD: "a pod: namespace/name",
+    _ARGUMENT: "a text without `;` and `=`",
+    _IFNAME: "an interface name: no `/`, no `:`, no space",
+    _NAME: "a name: lower-case letters, digits and `-`",
+}
+
+Duration = Annotated[int, BeforeValidator(_milliseconds, json_schema_input_type=str)]
+ContainerId = Annotated[str, StringConstraints(pattern=_CONTAINER_ID, max_length=64)]
+PodName = Annotated[str, StringConstraints(pattern=_POD, max_length=253)]
+CniArgument = Annotated[str, StringConstraints(pattern=_ARGUMENT)]
+Ifname = Annotated[str, StringConstraints(pattern=_IFNAME, min_length=1, max_length=15)]
 
 
 class Strict(BaseModel):
-    """The rules of every mapping in a scenario: no unknown key, no silent conversion, frozen."""
+    """The rules of every mapping in a scenario: no unknown key, none without a value, no silent conversion, frozen."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_key_without_a_value(cls, value: object) -> object:
+        """YAML reads ``add:`` as a null, which must not mean that the key is not there."""
+        known = {field.alias or name for name, field in cls.model_fields.items()}
+        for key, one in value.items() if isinstance(value, dict) else ():
+            if one is None and key in known:
+                raise PydanticCustomError("empty", "`{key}` has no value", {"key": key})
+        return value
 
 
 class Node(Strict):
@@ -135,24 +166,38 @@ class LinkIs(Strict):
     up: bool | None = None
 
 
-class Expect(Strict):
-    """What must be true. Everything given here must hold; what is not given is not looked at."""
+class Seen(Strict):
+    """What agent and kernel must show. Everything given here must hold; what is not given is not looked at."""
 
-    eni: EniIs | None = Field(default=None, description="which ENI the ADD of this step gave")
-    error: ErrorIs | None = Field(default=None, description="the verb of this step must fail, and so")
-    result: dict[str, Any] | None = Field(default=None, description="subset of the CNI result of this step")
     enis: dict[State, Annotated[int, Field(ge=0)]] | None = Field(default=None, description="ENIs by the agent's state")
     owner: dict[PodName, ContainerId | None] | None = Field(
         default=None, description="the container whose ENI counts as the pod's; null: none does"
     )
     links: dict[str, LinkIs] | None = Field(default=None, description="ENI (eni-1 …) → what the kernel shows of it")
 
+    @model_validator(mode="after")
+    def _not_empty(self) -> Seen:
+        if not self.model_fields_set - {"within"}:
+            raise ValueError("nothing is expected here")
+        return self
 
-OF_A_VERB = ("eni", "error", "result")
+
+class Expect(Seen):
+    """What must be true after a step, and of what its verb ended with."""
+
+    eni: EniIs | None = Field(default=None, description="which ENI the ADD of this step gave")
+    error: ErrorIs | None = Field(default=None, description="the verb of this step must fail, and so")
+    result: dict[str, Any] | None = Field(default=None, description="subset of the CNI result of this step's ADD")
+
+    @model_validator(mode="after")
+    def _fails_or_gives(self) -> Expect:
+        if self.error is not None and (self.eni or self.result is not None):
+            raise ValueError("a verb that must fail gives no `eni` and no `result`")
+        return self
 
 
-class Eventually(Expect):
-    """The same, within some time of the world's own clock."""
+class Eventually(Seen):
+    """What must be seen within some time of the world's own clock."""
 
     within: Duration = 2000
 
@@ -179,11 +224,12 @@ class Step(Strict):
             raise ValueError(f"a step has one verb, this one has {' and '.join(map(verb_text, verbs))}")
         if not verbs and self.expect is None and self.eventually is None:
             raise ValueError("a step needs a verb, `expect` or `eventually`")
-        about_verb = [key for key in OF_A_VERB if any(getattr(e, key, None) for e in (self.expect, self.eventually))]
-        if about_verb and (not verbs or verbs[0] not in ("add", "delete")):
-            raise ValueError(
-                f"`{about_verb[0]}` is about the result of a verb: it stands in the `expect` of an add or a del"
-            )
+        expected = self.expect.model_fields_set if self.expect else set()
+        if "error" in expected and verbs[:1] not in (["add"], ["delete"]):
+            raise ValueError("`error` is about the verb: it stands in the `expect` of an add or a del")
+        for key in ("eni", "result"):
+            if key in expected and verbs[:1] != ["add"]:
+                raise ValueError(f"`{key}` is about what an ADD gave: it stands in the `expect` of an add")
         return self
 
     @property
@@ -206,7 +252,7 @@ def verb_text(key: str) -> str:
 class Scenario(Strict):
     """One scenario file."""
 
-    name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=80)]
+    name: Annotated[str, StringConstraints(pattern=_NAME, max_length=80)]
     summary: Annotated[str, StringConstraints(min_length=1)]
     incident: tuple[str, ...] = ()
     node: Node = Node()

@@ -72,3 +72,53 @@ def test_timeout_does_not_wait_for_the_delegate(tmp_path: Path) -> None:
     execute.run(call(timeout_ms=200), tmp_path)
     os.kill(int((tmp_path / "delegate").read_text()), 9)
     assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize(
+    ("text", "mode", "said"),
+    [
+        ("#!/bin/sh\n", 0o644, "Permission denied"),
+        ("#!/no/such/interpreter\n", 0o755, "No such file or directory"),
+        ("", 0o755, "Exec format error"),
+    ],
+)
+def test_plugin_that_cannot_be_started_is_126_and_says_why(tmp_path: Path, text: str, mode: int, said: str) -> None:
+    (tmp_path / "p").write_text(text)
+    (tmp_path / "p").chmod(mode)
+    outcome = execute.run(call(), tmp_path)
+    assert (outcome.exit_code, outcome.stderr.decode()) == (126, f"fork/exec {tmp_path}/p: {said}")
+
+
+def test_plugin_that_is_still_being_written_is_started_when_it_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plugin(tmp_path, "echo whole")
+    writer = (tmp_path / "p").open("ab")
+    monkeypatch.setattr(execute.time, "sleep", lambda _: writer.close())
+    assert execute.run(call(), tmp_path).stdout == b"whole\n"
+
+
+def test_plugin_that_stays_busy_cannot_be_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plugin(tmp_path, "echo whole")
+    monkeypatch.setattr(execute, "BUSY_WAIT_S", 0)
+    with (tmp_path / "p").open("ab"):
+        outcome = execute.run(call(), tmp_path)
+    assert (outcome.exit_code, outcome.stderr.decode()) == (126, f"fork/exec {tmp_path}/p: Text file busy")
+
+
+def test_plugin_that_has_ended_is_not_timed_out_though_its_child_holds_the_pipes(tmp_path: Path) -> None:
+    plugin(tmp_path, f"echo out; sleep 30 & echo $! >{tmp_path}/delegate")
+    outcome = execute.run(call(timeout_ms=300), tmp_path)
+    os.kill(int((tmp_path / "delegate").read_text()), 9)
+    assert (outcome.exit_code, outcome.stdout, outcome.timed_out) == (0, b"out\n", False)
+
+
+def test_output_until_the_timeout_is_kept(tmp_path: Path) -> None:
+    plugin(tmp_path, "echo out; echo err >&2; exec sleep 30")
+    outcome = execute.run(call(timeout_ms=300), tmp_path)
+    assert (outcome.stdout, outcome.stderr, outcome.timed_out) == (b"out\n", b"err\n", True)
+
+
+def test_plugin_that_kills_itself_has_the_signal_as_its_exit_code(tmp_path: Path) -> None:
+    plugin(tmp_path, "kill -TERM $$")
+    assert execute.run(call(), tmp_path).exit_code == -15

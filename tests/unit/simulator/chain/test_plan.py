@@ -72,13 +72,68 @@ def test_add_stops_at_the_first_error_and_sends_no_del() -> None:
         ({"exit_code": 1, "stdout": b"oops"}, "netplugin failed but error parsing its diagnostic message 'oops'"),
         ({"exit_code": 1, "stdout": b"[1]"}, "netplugin failed but error parsing its diagnostic message '[1]'"),
         ({"exit_code": -9, "timed_out": True}, "killed after 60000 ms"),
-        ({"exit_code": 0}, "unexpected end of JSON input"),
-        ({"exit_code": 0, "stdout": b'"text"'}, "unexpected end of JSON input"),
+        ({"exit_code": 1, "stdout": b"{}"}, "netplugin failed but error parsing its diagnostic message '{}'"),
+        ({"exit_code": 0}, "failed to unmarshal raw result ''"),
+        ({"exit_code": 0, "stdout": b'"text"\n'}, "failed to unmarshal raw result '\"text\"'"),
+        ({"exit_code": 0, "stdout": b"\xff"}, "failed to unmarshal raw result '\N{REPLACEMENT CHARACTER}'"),
     ],
 )
 def test_what_is_no_cni_error_is_what_libcni_makes_of_it(outcome: dict[str, Any], message: str) -> None:
     _, answer = drive(plan.Runtime().add(NETWORK, SANDBOX), outcome)
     assert answer.failure == plan.Failure("first", 0, message)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        {"code": "7", "msg": "m"},
+        {"code": None, "msg": "m"},
+        {"code": True, "msg": "m"},
+        {"code": 7.5, "msg": "m"},
+        {"code": 7, "msg": 1},
+        {"code": 7, "msg": "m", "details": []},
+    ],
+)
+def test_error_of_another_shape_is_none_to_libcni(error: dict[str, Any]) -> None:
+    _, answer = drive(plan.Runtime().add(NETWORK, SANDBOX), {"exit_code": 1, "stdout": json.dumps(error).encode()})
+    assert answer.failure is not None
+    assert (answer.failure.code, answer.failure.message.partition(" message ")[0]) == (
+        0,
+        "netplugin failed but error parsing its diagnostic",
+    )
+
+
+@pytest.mark.parametrize("exit_code", [0, 1])
+def test_output_that_no_parser_bears_is_a_failure_that_quotes_its_beginning(exit_code: int) -> None:
+    _, answer = drive(plan.Runtime().add(NETWORK, SANDBOX), {"exit_code": exit_code, "stdout": b"[" * 100_000})
+    assert answer.failure is not None
+    assert len(answer.failure.message) < 2_000
+
+
+def test_arguments_of_a_sandbox_without_any_are_an_empty_variable() -> None:
+    called, _ = drive(plan.Runtime().delete(NETWORK, plan.Sandbox("c1", "", "eth0")), {}, {})
+    assert [(call.environment["CNI_ARGS"], call.environment["CNI_NETNS"]) for call in called] == [("", "")] * 2
+
+
+def test_add_that_fails_keeps_what_an_earlier_one_left_in_the_cache() -> None:
+    runtime = plan.Runtime()
+    added(runtime)
+    drive(runtime.add(NETWORK, SANDBOX), {"exit_code": 1})
+    assert runtime.cached(Attachment("podnet", "c1", "eth0")) == json.loads(RESULT)
+
+
+def test_cache_is_one_entry_for_each_network_container_and_interface() -> None:
+    runtime = plan.Runtime()
+    added(runtime)
+    others = [
+        (NETWORK, plan.Sandbox("c2", "", "eth0")),
+        (NETWORK, plan.Sandbox("c1", "", "net1")),
+        (plan.NetworkList("other", "1.0.0", NETWORK.plugins), SANDBOX),
+    ]
+    for network, sandbox in others:
+        called, _ = drive(runtime.delete(network, sandbox), {}, {})
+        assert ["prevResult" in stdin(call) for call in called] == [False, False]
+    assert runtime.cached(plan.attachment_of(NETWORK, SANDBOX)) == json.loads(RESULT)
 
 
 def added(runtime: plan.Runtime, network: plan.NetworkList = NETWORK) -> None:
@@ -102,7 +157,9 @@ def test_del_that_fails_stops_and_keeps_the_cache_for_the_next_try() -> None:
     assert runtime.cached(Attachment("podnet", "c1", "eth0")) == json.loads(RESULT)
 
 
-@pytest.mark.parametrize(("version", "has_previous"), [("0.3.1", False), ("0.4.0", True)])
+@pytest.mark.parametrize(
+    ("version", "has_previous"), [("", False), ("0.1.0", False), ("0.3.1", False), ("0.4.0", True), ("1.1.0", True)]
+)
 def test_del_has_a_previous_result_since_0_4_0(version: str, has_previous: bool) -> None:
     runtime = plan.Runtime()
     network = plan.NetworkList("podnet", version, ({"type": "first"},))

@@ -76,3 +76,47 @@ def test_plugin_that_timed_out_says_so() -> None:
     late = events.Failed("add", "s.yaml", 1, "no", (), (PluginOutcome(CALL, -9, b"", b"", 60_000.0, timed_out=True),))
     lines = printed(events.ScenarioFinished("a", "host-device", "s.yaml", 1.0, late))
     assert "  enim ADD: timed out after 60000 ms" in lines
+
+
+def test_whatever_a_plugin_or_a_file_says_is_shown_and_neither_obeyed_nor_taken_for_markup() -> None:
+    odd = "[red]x[/red] \x1b[31m\x07 \x9b2J \u202e \ud800 :smile: back\\"
+    outcome = PluginOutcome(CALL, 1, odd.encode(errors="replace"), b"one\r\ntwo\rthree\tfour\n\n", 1.0)
+    failed = events.Failed(odd, f"{odd}.yaml", 1, odd, ((odd, odd),), (outcome,))
+    lines = printed(
+        events.RunStarted("sim", odd, 1),
+        events.ScenarioStarted(odd, "host-device", "s.yaml"),
+        events.StepFinished(odd, odd, 1.0),
+        events.ScenarioFinished(odd, "host-device", "s.yaml", 1.0, failed),
+        verbose=True,
+    )
+    shown = r"[red]x[/red] \x1b[31m\x07 \x9b2J \u202e \ud800 :smile: back" + "\\"
+    assert lines == [
+        f"lab sim: {shown}; 1 scenario runs",
+        f"{shown} in host-device",
+        f"    {shown} → {shown} 1 ms",
+        f"FAILED {shown} · host-device 1 steps, 1 ms",
+        f"  {shown}",
+        f"  at step {shown}, {shown}.yaml:1",
+        f"  {shown}: {shown}",
+        "  enim ADD: exit 1 after 1 ms",
+        "    environment: CNI_COMMAND=ADD CNI_IFNAME=eth0",
+        '    stdin: {"a": "[red]"}',
+        f"    stdout: {shown.replace(chr(92) + 'ud800', '?')}",
+        "    stderr: one",
+        r"two\x0dthree    four",
+    ]
+
+
+def test_big_output_is_cut_where_it_says_so_and_only_then() -> None:
+    for size, shown in ((4096, "x" * 4096), (100_000, f"{'x' * 4096} … (100000 bytes)")):
+        outcome = PluginOutcome(CALL, 1, b"x" * size, b"", 1.0)
+        failed = events.Failed("add", "s.yaml", 1, "no", (), (outcome,))
+        lines = printed(events.ScenarioFinished("a", "host-device", "s.yaml", 1.0, failed))
+        assert lines[-1] == f"    stdout: {shown}"
+
+
+def test_colours_are_for_terminals() -> None:
+    text = io.StringIO()
+    report = console.ConsoleReport(Console(file=text, force_terminal=True, color_system="standard", width=80))
+    report(events.RunFinished(0, 1, 0.0))
+    assert text.getvalue() == "\x1b[31m0 passed, 1 failed\x1b[0m in 0.0 s\n"

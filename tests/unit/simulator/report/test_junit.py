@@ -57,3 +57,28 @@ def test_nothing_is_written_before_the_run_has_finished(tmp_path: Path) -> None:
     report = junit.JunitReport(tmp_path / "junit.xml")
     report(events.RunStarted("sim", "why", 1))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_file_is_the_same_bytes_for_the_same_run(tmp_path: Path) -> None:
+    call = PluginCall("enim", {}, b"")
+    said = PluginOutcome(call, -9, b"[red]\x1b[0m\r\n]]>", b"", 1.5, timed_out=True)
+    failed = events.Failed('add "c1"', "s.yaml", 7, "a < b\n& c", (), (said,))
+    written(tmp_path / "j", events.ScenarioFinished("leak", "host-device", "s.yaml", 1.0, failed))
+    assert (tmp_path / "j").read_bytes().decode() == (
+        "<?xml version='1.0' encoding='utf-8'?>\n"
+        '<testsuite name="enim-lab userns" tests="1" failures="1" errors="0" time="1.500">'
+        '<testcase classname="userns.host-device" name="leak" file="s.yaml" time="0.001">'
+        '<failure message="s.yaml:7: add &quot;c1&quot;: a &lt; b&#10;&amp; c">'
+        "enim : timed out, 2 ms\n  stdout: [red]\N{REPLACEMENT CHARACTER}[0m\r\n]]&gt;</failure></testcase></testsuite>"
+    )
+
+
+def test_big_output_is_kept_whole(tmp_path: Path) -> None:
+    said = PluginOutcome(CALL, 1, b"#" * 100_000, b"", 1.0)
+    failed = events.Failed("add", "s.yaml", 7, "no", (), (said,))
+    suite = written(tmp_path / "j", events.ScenarioFinished("a", "host-device", "s.yaml", 1.0, failed))
+    assert (suite.findtext("testcase/failure") or "").count("#") == 100_000
+
+
+def test_run_without_a_scenario_is_a_suite_without_a_case(tmp_path: Path) -> None:
+    assert (written(tmp_path / "j").get("tests"), len(written(tmp_path / "j"))) == ("0", 0)

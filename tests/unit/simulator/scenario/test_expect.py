@@ -1,5 +1,6 @@
 """Expectations against what was seen: silence when it holds, a sentence for each thing that does not."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -25,7 +26,8 @@ def answer(expected: dict[str, Any] | None, got: plan.Answer, eni: str = "eni-1"
 
 
 def state(expected: dict[str, Any], now: Snapshot) -> list[str]:
-    return expect.state(schema.Expect.model_validate(expected), now, NETNS, resolve)
+    macs = {str(eni.id): eni.mac for eni in ENIS}
+    return expect.state(schema.Expect.model_validate(expected), now, macs, NETNS, resolve)
 
 
 def snapshot() -> Snapshot:
@@ -113,6 +115,51 @@ def test_state_is_compared_with_agent_and_kernel(expected: dict[str, Any], probl
     assert state(expected, snapshot()) == problems
 
 
-def test_nothing_is_known_of_enis_while_the_agent_is_down() -> None:
-    down = Snapshot((), agent_running=False, clock_ms=0, links={})
-    assert state({"enis": {"free": 0}}, down) == ["the agent does not run, so nothing is known of its ENIs"]
+def test_nothing_is_known_of_enis_while_the_agent_is_down_but_the_kernel_can_be_asked() -> None:
+    down = replace(snapshot(), records=(), agent_running=False)
+    unknown = "the agent does not run, so nothing is known of its ENIs"
+    wrong = {"eni-1": {"in": "home"}}
+    assert state({"enis": {"free": 0}}, down) == [unknown]
+    assert state({"owner": {"default/web-0": None}, "links": wrong}, down) == [
+        unknown,
+        "the kernel must show eni-1 with netns '', but shows '/n/c1'",
+    ]
+    assert state({"links": {"eni-1": {"in": "c1", "alias": "eni1"}}}, down) == []
+
+
+def test_link_must_be_shown_once() -> None:
+    twice = replace(snapshot(), links={"": snapshot().links[""] * 2})
+    assert state({"links": {"eni-2": {"in": "home"}}}, twice) == [
+        "the kernel must show eni-2 once, but shows it 2 times"
+    ]
+
+
+def test_link_in_a_container_that_no_step_has_made_is_a_problem() -> None:
+    assert state({"links": {"eni-1": {"in": "c9"}}}, snapshot()) == [
+        "eni-1 must be in c9, but no step has made that container"
+    ]
+
+
+def test_every_text_of_an_expectation_may_have_references() -> None:
+    links = {"eni-1": {"in": "c1", "alias": "x-${c1.eni}"}}
+    assert state({"links": links}, snapshot()) == ["the kernel must show eni-1 with alias 'x-eni-1', but shows 'eni1'"]
+    said = plan.Answer(failure=plan.Failure("enim", 100, "web-0 already holds eni-1"))
+    assert answer({"error": {"text": "holds ${c1.eni}"}}, said) == []
+
+
+def test_text_of_an_error_does_not_run_from_message_into_details() -> None:
+    assert answer({"error": {"text": "ENI HTTP"}}, FAILED) == [
+        "must fail with a text that has 'ENI HTTP', but failed: enim: code 11: no available ENI (HTTP status 500)"
+    ]
+
+
+def test_superseded_eni_does_not_count_as_its_owners() -> None:
+    first, second = snapshot().records
+    now = replace(snapshot(), records=(replace(first, state="superseded"), second))
+    assert state({"owner": {"default/web-0": None}}, now) == []
+
+
+def test_numbers_and_truths_of_a_result_are_told_apart() -> None:
+    got = plan.Answer({"mtu": 1, "up": True})
+    assert answer({"result": {"up": 1}}, got) == ["result.up must be 1, but is True"]
+    assert answer({"result": {"mtu": 1, "up": True}}, got) == []
