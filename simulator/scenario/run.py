@@ -55,6 +55,7 @@ class ScenarioRun:
         self._auditor = audit.Auditor(world.enis)
         self._containers: dict[str, Container] = {}
         self._plugins: list[PluginOutcome] = []
+        self._is_agent_up = False  # it was seen, and no step has killed it since
         self._last_records: Sequence[
             EniRecord
         ] = ()  # a device plugin goes on with what it knew while the agent is down
@@ -99,6 +100,7 @@ class ScenarioRun:
         now = self._world.snapshot()
         if now.agent_running:
             self._last_records = now.records
+            self._is_agent_up = True
         return now
 
     def _act(self, step: schema.Step) -> str:
@@ -115,6 +117,7 @@ class ScenarioRun:
             self._world.advance_clock(step.clock_advance)
         elif step.agent_kill:
             self._world.kill_agent()
+            self._is_agent_up = False
         elif step.agent_start is not None:
             self._world.start_agent(step.agent_start.after if isinstance(step.agent_start, schema.AgentStart) else 0)
         elif step.agent_crash is not None:
@@ -269,7 +272,9 @@ class ScenarioRun:
 
     def _check_invariants(self) -> None:
         def broken(now: Snapshot) -> list[str]:
-            return [str(violation) for violation in self._auditor.check(now)]
+            died = ["the agent does not run, and no step has stopped it"] if self._is_agent_up else []
+            problems = [str(violation) for violation in self._auditor.check(now)]
+            return problems if now.agent_running else [*died, *problems]
 
         self._must(broken, KERNEL_WAIT_MS)
 

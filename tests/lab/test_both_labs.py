@@ -10,7 +10,8 @@ from simulator.report import events
 from simulator.scenario import load
 
 SCENARIOS = Path(__file__).parents[2] / "scenarios"
-NETNS = re.compile(r"/\w+(?=/netns/)")  # each lab has its own place for them
+# Each lab has its own place for namespaces, and a kernel its own explanation beside the errno.
+THEIR_OWN = re.compile(r"/\w+(?=/netns/)|(?<=Network is unreachable): [^)]*")
 RUNS = [(file, chain) for file in load.find((SCENARIOS,)) for chain in load.load(file).scenario.all_chains]
 
 
@@ -21,7 +22,7 @@ def steps(lab: str, file: Path, chain: str) -> list[str]:
     def take(event: events.Event) -> None:
         match event:
             case events.StepFinished():
-                seen.append(f"{event.step} → {NETNS.sub('', event.outcome)}")
+                seen.append(f"{event.step} → {THEIR_OWN.sub('', event.outcome)}")
             case events.PluginRan():
                 seen.append(f"{event.outcome.call.plugin} exit {event.outcome.exit_code}")
             case events.ScenarioFinished():
