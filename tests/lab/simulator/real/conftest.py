@@ -1,9 +1,10 @@
-"""What a driver needs around it, played: an agent, a kernel and a journal that do what they are told."""
+"""What a driver needs around it, played: an agent, a kernel and a journal that do what they are told. And a pod."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from enim import wire
 from simulator.effects import Effect, Flow, NetnsView, Now, WaitForChange
 from simulator.errors import KernelFault, StoreFault
 from simulator.model import EniRecord, Link
-from simulator.real import clock, driver
+from simulator.real import clock, driver, kernel
 
 
 class HomeKernel:
@@ -120,3 +121,17 @@ def stage() -> type[Stage]:
 def pool() -> Iterator[ThreadPoolExecutor]:
     with ThreadPoolExecutor(32) as executor:
         yield executor
+
+
+@pytest.fixture
+def pod(machine: Any) -> Callable[..., str]:
+    """A function that makes a pod's namespace with a NIC in it, and gives its path."""
+
+    def make(scratch: Path, name: str = "eth0", mac: str = "02:00:00:00:00:01") -> str:
+        path = scratch / "pod"
+        kernel.create_netns(path, accept_dad=False)
+        machine.ip("link", "add", "eni1", "address", mac, "type", "veth", "peer", "name", "far1")
+        machine.ip("link", "set", "eni1", "netns", str(path), "name", name)
+        return str(path)
+
+    return make

@@ -32,20 +32,6 @@ def mountinfo() -> str:
     return Path("/proc/self/mountinfo").read_text()
 
 
-@pytest.fixture
-def pod(machine: Any) -> Callable[..., str]:
-    """A function that makes a pod's namespace with a NIC in it, and gives its path."""
-
-    def make(scratch: Path, name: str = "eth0", mac: str = MAC) -> str:
-        path = scratch / "pod"
-        kernel.create_netns(path, accept_dad=False)
-        machine.ip("link", "add", "eni1", "address", mac, "type", "veth", "peer", "name", "far1")
-        machine.ip("link", "set", "eni1", "netns", str(path), "name", name)
-        return str(path)
-
-    return make
-
-
 # watch
 
 
