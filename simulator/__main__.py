@@ -76,7 +76,7 @@ def run(
             reports.append(junit_report.JunitReport(junit))
         if trace is not None:
             reports.append(stack.enter_context(jsonl.TraceReport(trace)))
-        sys.exit(run_scenarios(paths or _library(), lab, expression, reports, jobs or os.cpu_count() or 1))
+        sys.exit(run_scenarios(paths or _library(), lab, expression, reports, jobs=jobs or os.cpu_count() or 1))
 
 
 @main.command()
@@ -130,13 +130,14 @@ def agent(socket: Path, state: Path, enis: int, control: Path | None) -> None:
 
 
 @main.command()
-@click.option("--install", is_flag=True, help="Get host-device: as root with apt, else into your own cache.")
+@click.option("--install", is_flag=True, help="Get the plugins of others: as root with apt, else into your own cache.")
 def doctor(*, install: bool) -> None:
     """Try what the labs need on this machine, and name the cause and the cure where something fails."""
     from simulator.lab import doctor as lab_doctor
+    from simulator.lab import plugins
 
-    if install and lab_doctor.find_host_device() is None:
-        lab_doctor.install_host_device(click.echo)
+    if install and plugins.missing():
+        plugins.install(click.echo)
     findings = lab_doctor.diagnose()
     for finding in findings:
         mark = "ok" if finding.ok else "MISSING" if finding.required else "missing (optional)"

@@ -37,12 +37,12 @@ class NodeSetup:
     Args:
         enis: how many ENIs the cloud has attached.
         plugins: the CNI bin directory's files, path → content (``chain.install.bundle``).
-        host_device: the real host-device binary, or None.
+        foreign: plugins that others have made, file name → binary.
     """
 
     enis: int
     plugins: Mapping[str, bytes]
-    host_device: Path | None
+    foreign: Mapping[str, Path]
 
 
 class Node:
@@ -56,8 +56,8 @@ class Node:
         for directory in (self._bin, self._netns, agent_files):
             directory.mkdir()
         install.write(self._bin, dict(setup.plugins))
-        if setup.host_device is not None:
-            (self._bin / "host-device").symlink_to(setup.host_device)
+        for name, binary in setup.foreign.items():
+            (self._bin / name).symlink_to(binary)
         self._agent = agent_process.AgentProcess(agent_files, setup.enis)
         self.socket = str(self._agent.socket)
         self.enis: Sequence[Eni] = cloud.attach(setup.enis)

@@ -47,10 +47,13 @@ class ConsoleReport:
                     self._print(f"    {event.step}{outcome} ", _dim(f"{event.duration_ms:.0f} ms"))
             case events.ScenarioFinished():
                 self._scenario(event)
+            case events.ScenarioSkipped():
+                self._print(("SKIPPED", "yellow"), f" {event.name} · {event.chain}: {event.reason}")
             case events.RunFinished():
                 colour = "red" if event.failed_count else "green"
                 counts = f"{event.passed_count} passed, {event.failed_count} failed"
-                self._print((counts, colour), f" in {event.duration_ms / 1000:.1f} s")
+                skipped = f", {event.skipped_count} skipped" if event.skipped_count else ""
+                self._print((counts + skipped, colour), f" in {event.duration_ms / 1000:.1f} s")
 
     def _scenario(self, event: events.ScenarioFinished) -> None:
         verdict = ("passed", "green") if event.failed is None else ("FAILED", "red")

@@ -43,11 +43,12 @@ class RunStarted:
 
 @dataclass(frozen=True, slots=True)
 class ScenarioStarted:
-    """One scenario file in one chain begins."""
+    """One scenario file in one chain begins; ``steps``: how many the file has."""
 
     name: str
     chain: str
     file: str
+    steps: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,13 @@ class PluginRan:
     """A plugin process ended."""
 
     outcome: PluginOutcome
+
+
+@dataclass(frozen=True, slots=True)
+class StepStarted:
+    """A step begins."""
+
+    step: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +94,33 @@ class ScenarioFinished:
 
 
 @dataclass(frozen=True, slots=True)
+class ScenarioSkipped:
+    """The lab cannot do what this scenario needs, and says why."""
+
+    name: str
+    chain: str
+    file: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class RunFinished:
     """The last record of a run."""
 
     passed_count: int
     failed_count: int
+    skipped_count: int
     duration_ms: float
 
 
-Event: TypeAlias = RunStarted | ScenarioStarted | LabUp | PluginRan | StepFinished | ScenarioFinished | RunFinished
+Event: TypeAlias = (
+    RunStarted
+    | ScenarioStarted
+    | LabUp
+    | PluginRan
+    | StepStarted
+    | StepFinished
+    | ScenarioFinished
+    | ScenarioSkipped
+    | RunFinished
+)

@@ -21,14 +21,14 @@ class JunitReport:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lab = ""
-        self._finished: list[events.ScenarioFinished] = []
+        self._finished: list[events.ScenarioFinished | events.ScenarioSkipped] = []
 
     def __call__(self, event: events.Event) -> None:
         """Take the next event of the run."""
         match event:
             case events.RunStarted():
                 self._lab = event.lab
-            case events.ScenarioFinished():
+            case events.ScenarioFinished() | events.ScenarioSkipped():
                 self._finished.append(event)
             case events.RunFinished():
                 self._write(event)
@@ -40,24 +40,31 @@ class JunitReport:
             tests=str(len(self._finished)),
             failures=str(run.failed_count),
             errors="0",
+            skipped=str(run.skipped_count),
             time=f"{run.duration_ms / 1000:.3f}",
         )
         for finished in self._finished:
-            case = ET.SubElement(
-                suite,
-                "testcase",
-                classname=_xml_text(f"{self._lab}.{finished.chain}"),
-                name=_xml_text(finished.name),
-                file=_xml_text(finished.file),
-                time=f"{finished.duration_ms / 1000:.3f}",
-            )
-            if finished.failed is not None:
-                failed = finished.failed
-                message = f"{failed.file}:{failed.line}: {failed.step}: {failed.message}"
-                failure = ET.SubElement(case, "failure", message=_xml_text(message))
-                failure.text = _xml_text("\n".join(_lines(failed)))
+            self._add_case(suite, finished)
         self._path.parent.mkdir(parents=True, exist_ok=True)
         ET.ElementTree(suite).write(self._path, encoding="utf-8", xml_declaration=True)
+
+    def _add_case(self, suite: ET.Element, finished: events.ScenarioFinished | events.ScenarioSkipped) -> None:
+        duration_ms = 0.0 if isinstance(finished, events.ScenarioSkipped) else finished.duration_ms
+        case = ET.SubElement(
+            suite,
+            "testcase",
+            classname=_xml_text(f"{self._lab}.{finished.chain}"),
+            name=_xml_text(finished.name),
+            file=_xml_text(finished.file),
+            time=f"{duration_ms / 1000:.3f}",
+        )
+        if isinstance(finished, events.ScenarioSkipped):
+            ET.SubElement(case, "skipped", message=_xml_text(finished.reason))
+        elif finished.failed is not None:
+            failed = finished.failed
+            message = f"{failed.file}:{failed.line}: {failed.step}: {failed.message}"
+            failure = ET.SubElement(case, "failure", message=_xml_text(message))
+            failure.text = _xml_text("\n".join(_lines(failed)))
 
 
 def _lines(failed: events.Failed) -> list[str]:

@@ -73,6 +73,7 @@ class ScenarioRun:
 
     def _attempt(self, title: str, line: int, action: Callable[[], str]) -> events.Failed | None:
         self._plugins = []
+        self._report(events.StepStarted(title))
         started = self._world.elapsed_ms()
         try:
             outcome = action()

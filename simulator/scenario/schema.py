@@ -273,3 +273,7 @@ class Scenario(Strict):
     def all_chains(self) -> tuple[Chain, ...]:
         """The upper plugins to run it with, in the file's order."""
         return self.chains if self.chain is None else (self.chain,)  # type: ignore[return-value]
+
+    def plugins(self, chain: str) -> tuple[str, ...]:
+        """File names of the plugins that a run in this chain needs."""
+        return (chain, "enim")

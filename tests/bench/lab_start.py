@@ -12,7 +12,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from simulator.chain import install
-from simulator.lab import doctor, namespaces
+from simulator.lab import namespaces, plugins
 from simulator.real import node
 
 ENIS = 8
@@ -39,7 +39,7 @@ def bare_ms() -> float:
 
 
 def main() -> None:
-    setup = node.NodeSetup(ENIS, install.bundle(sys.executable), doctor.find_host_device())
+    setup = node.NodeSetup(ENIS, install.bundle(sys.executable), plugins.find())
     bare, lab = [], []
     for _ in range(ROUNDS):
         bare.append(bare_ms())

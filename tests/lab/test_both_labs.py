@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from simulator import composition
+from simulator import composition, labs
 from simulator.report import events
 from simulator.scenario import load
 
@@ -34,4 +34,4 @@ def steps(lab: str, file: Path, chain: str) -> list[str]:
 
 @pytest.mark.parametrize(("file", "chain"), RUNS, ids=lambda one: one.stem if isinstance(one, Path) else one)
 def test_scenario_goes_the_same_way_in_sim_and_in_userns(file: Path, chain: str) -> None:
-    assert steps(composition.SIM, file, chain) == steps(composition.USERNS, file, chain)
+    assert steps(labs.SIM, file, chain) == steps(labs.USERNS, file, chain)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from simulator import composition
+from simulator import composition, labs
 from simulator.errors import ScenarioError
 from simulator.report import events, jsonl
 
@@ -14,7 +14,7 @@ SCENARIOS = Path(__file__).parents[3] / "scenarios"
 
 
 def run_in_sim(expression: str, *reports: composition.Report) -> int:
-    return composition.run_scenarios([SCENARIOS], composition.SIM, expression, reports)
+    return composition.run_scenarios([SCENARIOS], labs.SIM, expression, reports)
 
 
 def test_every_scenario_passes_in_sim() -> None:
@@ -44,8 +44,39 @@ def test_sim_imports_nothing_of_linux() -> None:
     program = (
         "import sys; from pathlib import Path; from simulator import composition;"
         f"composition.run_scenarios([Path({str(SCENARIOS)!r})], 'sim', 'exclusive-device', []);"
-        "print([name for name in sys.modules if name.startswith(('simulator.real', 'simulator.lab', 'pyroute2'))"
+        "print([name for name in sys.modules if name.startswith(('simulator.real', 'simulator.lab.', 'pyroute2'))"
         " or name in ('simulator.syscalls', 'ctypes', 'fcntl', 'subprocess')])"
     )
     printed = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, text=True).stdout
     assert printed.strip() == "[]"
+
+
+def test_reports_get_one_run_after_the_other_and_progress_everything_at_once(tmp_path: Path) -> None:
+    ordered: list[events.Event] = []
+    at_once: list[tuple[int, events.Event]] = []
+    composition.run_scenarios(
+        [SCENARIOS],
+        labs.SIM,
+        "del-again",
+        [ordered.append],
+        progress=lambda index, event: at_once.append((index, event)),
+    )
+    assert ordered[1:-1] == [event for _, event in at_once]
+    assert [type(one) for one in ordered[:2]] == [events.RunStarted, events.ScenarioStarted]
+    assert {index for index, _ in at_once} == {0}
+
+
+def test_runs_that_end_out_of_order_are_told_in_order() -> None:
+    def finished(name: str) -> events.Event:
+        return events.ScenarioFinished(name, "host-device", "f.yaml", 1.0, None)
+
+    step = events.StepStarted("add c1")
+    said = [(1, step), (1, finished("second")), (0, step), (2, step), (0, finished("first")), (2, finished("third"))]
+    assert list(composition._in_order(said)) == [
+        step,
+        finished("first"),
+        step,
+        finished("second"),
+        step,
+        finished("third"),
+    ]

@@ -24,7 +24,7 @@ from enim import config, effects
 from simulator import topology
 from simulator.chain import execute, models
 from simulator.errors import KernelFault
-from simulator.lab import doctor
+from simulator.lab import plugins as installed
 from simulator.model import Link, PluginCall, PluginOutcome
 from simulator.virtual import kernel as virtual
 from simulator.virtual import plugins
@@ -284,7 +284,7 @@ def assert_alike(in_lab: InLab, real: Any, plan: list[Step], binary: Path, relea
 
 @pytest.fixture(scope="session")
 def debian() -> Path:
-    binary = doctor.find_host_device()
+    binary = installed.find().get("host-device")
     if binary is None:
         pytest.skip("host-device is not installed: enim-lab doctor --install")
     return binary

@@ -1,99 +1,26 @@
-"""What doctor finds on this machine, and on machines that refuse something; and how it gets host-device."""
+"""What doctor finds on this machine, and on machines that refuse something."""
 
 from __future__ import annotations
 
 import ctypes
 import errno
-import os
 import platform
 import struct
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 
 from simulator import syscalls
-from simulator.errors import LabError
-from simulator.lab import doctor
+from simulator.lab import doctor, plugins
+
+WriteProgram: TypeAlias = Callable[[Path, str], Path]
+WritePlugin: TypeAlias = Callable[[Path], Path]
 
 UNSHARE = {"x86_64": 272, "aarch64": 97}  # the number of the system call
 NAMESPACES = "user, mount, pid and network namespaces, fresh /proc, tmpfs"
-SPEAKS_CNI = (
-    '#!/bin/sh\necho "{\\"cniVersion\\": \\"1.0.0\\", \\"supportedVersions\\": [\\"0.4.0\\", \\"$CNI_COMMAND\\"]}"\n'
-)
-
-
-def write_program(path: Path, text: str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-    path.chmod(0o755)
-    return path
-
-
-@pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where an ordinary user's host-device goes; and no other one is on this machine."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.delenv("CNI_PATH", raising=False)
-    monkeypatch.setattr(doctor, "SYSTEM_DIRECTORIES", (str(tmp_path / "usr/lib/cni"),))
-    return tmp_path / "cache/enim/cni/bin"
-
-
-@pytest.fixture
-def apt(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Apt:
-    return Apt(tmp_path / "apt", monkeypatch)
-
-
-class Apt:
-    """A Debian of our own: ``apt-get`` and ``dpkg-deb`` that know one package, once its list has been updated."""
-
-    def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self._log = directory / "log"
-        self._directory = directory
-        monkeypatch.setenv("PATH", f"{directory}/bin:/usr/bin:/bin")
-        self.use()
-
-    def use(
-        self,
-        *,
-        updated: bool = True,
-        plugin: str = "host-device",
-        reachable: bool = True,
-        broken_source: bool = False,
-    ) -> None:
-        """Args: are the lists there already, what has the package, is there a network, does another source fail?"""
-        lists = self._directory / "lists"
-        write_program(self._directory / "plugin", SPEAKS_CNI)
-        lists.unlink(missing_ok=True)
-        if updated:
-            lists.touch()
-        unpack = f"mkdir -p $target && cp {self._directory}/plugin $target/{plugin}"
-        # An update without a network is a success to apt-get, one with a source that is no archive a failure.
-        update = f"touch {lists}" if reachable else 'echo "W: no route to the archive" >&2'
-        apt = f"""#!/bin/sh
-            echo "$@" >>{self._log}
-            for word; do
-                case $word in
-                    update) {update}; exit {100 if broken_source else 0} ;;
-                    install|download) [ -e {lists} ] || {{ echo "E: Unable to locate package" >&2; exit 100; }} ;;
-                esac
-                case $word in
-                    install) target={doctor.SYSTEM_DIRECTORIES[0]}; {unpack} ;;
-                    download) touch plugins_1_amd64.deb ;;
-                esac
-            done
-        """
-        write_program(self._directory / "bin/apt-get", apt)
-        dpkg = f"#!/bin/sh\ntarget=$3/{doctor.SYSTEM_DIRECTORIES[0]}\n{unpack}\n"
-        write_program(self._directory / "bin/dpkg-deb", dpkg)
-
-    def verbs(self) -> list[str]:
-        """What apt-get was asked to do, in order."""
-        known = ("update", "download", "install")
-        return [next(word for word in line.split() if word in known) for line in self._log.read_text().splitlines()]
 
 
 def forbid_unshare() -> None:
@@ -119,11 +46,12 @@ def finding(name: str) -> doctor.Finding:
 # What it tries
 
 
-def test_machine_that_runs_these_tests_has_all_that_a_lab_needs(cache: Path) -> None:
-    write_program(cache / "host-device", SPEAKS_CNI)
+def test_machine_that_runs_these_tests_has_all_that_a_lab_needs(cache: Path, write_plugin: WritePlugin) -> None:
+    for name in plugins.PLUGINS:
+        write_plugin(cache / name)
     found = {one.name: one for one in doctor.diagnose()}
     links = [f"link kind {kind}" for kind in ("veth", "bridge", "dummy")]
-    assert list(found) == [NAMESPACES, *links, "raw ICMP sockets", "network namespaces with a name", "host-device"]
+    assert list(found) == [NAMESPACES, *links, "raw ICMP sockets", "network namespaces with a name", *plugins.PLUGINS]
     assert [one for one in found.values() if one.required and not one.ok] == []
     assert [one.name for one in found.values() if not one.required] == ["link kind dummy"]
 
@@ -224,8 +152,8 @@ def test_other_kernel_than_linux_is_all_there_is_to_say(monkeypatch: pytest.Monk
 # The plugin
 
 
-def test_plugin_is_asked_for_its_versions(cache: Path) -> None:
-    binary = write_program(cache / "host-device", SPEAKS_CNI)
+def test_plugin_is_asked_for_its_versions(cache: Path, write_plugin: WritePlugin) -> None:
+    binary = write_plugin(cache / "host-device")
     assert finding("host-device") == doctor.Finding(
         "host-device", ok=True, required=True, cause=f"{binary} speaks 0.4.0, VERSION"
     )
@@ -238,154 +166,11 @@ def test_missing_plugin_comes_with_the_command_that_gets_it(cache: Path) -> None
 
 
 @pytest.mark.parametrize("program", ["#!/bin/sh\nexit 1\n", "#!/bin/sh\necho hello\n", "#!/no/such/interpreter\n"])
-def test_plugin_that_does_not_answer_is_not_taken_for_one(program: str, cache: Path) -> None:
+def test_plugin_that_does_not_answer_is_not_taken_for_one(
+    program: str, cache: Path, write_program: WriteProgram
+) -> None:
     binary = write_program(cache / "host-device", program)
     broken = finding("host-device")
     assert (broken.ok, broken.required) == (False, True)
     assert broken.cause.startswith(f"{binary} does not answer VERSION: ")
     assert broken.cure == f"Remove {binary}, then run `enim-lab doctor --install`"
-
-
-def test_plugin_is_looked_for_in_the_cache_the_system_and_then_cni_path(
-    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("CNI_PATH", f"relative:{tmp_path}/empty:{tmp_path}/named")
-    assert doctor.find_host_device() is None
-    for directory in (tmp_path / "named", tmp_path / "usr/lib/cni", cache):
-        binary = write_program(directory / "host-device", SPEAKS_CNI)
-        assert doctor.find_host_device() == binary
-
-
-def test_file_that_cannot_be_executed_is_no_plugin(cache: Path) -> None:
-    write_program(cache / "host-device", SPEAKS_CNI).chmod(0o644)
-    assert doctor.find_host_device() is None
-
-
-# Getting it
-
-
-def test_ordinary_user_gets_the_package_into_the_cache(cache: Path, apt: Apt) -> None:
-    doctor._unpack_as_user(cache)
-    assert doctor.find_host_device() == cache / "host-device"
-    assert apt.verbs() == ["download"]
-    assert [path.name for path in cache.parent.iterdir()] == ["bin"]  # nothing half done is left beside it
-
-
-def test_ordinary_user_updates_lists_of_his_own_where_there_are_none(cache: Path, apt: Apt) -> None:
-    apt.use(updated=False)
-    doctor._unpack_as_user(cache)
-    assert doctor.find_host_device() == cache / "host-device"
-    assert apt.verbs() == ["download", "update", "download"]
-
-
-def test_two_users_of_one_cache_do_not_disturb_each_other(cache: Path, apt: Apt) -> None:
-    doctor._unpack_as_user(cache)
-    with (cache / "host-device").open() as running:
-        doctor._unpack_as_user(cache)
-        assert running.read() == SPEAKS_CNI
-    assert [path.name for path in cache.iterdir()] == ["host-device"]
-
-
-def test_half_a_plugin_in_the_cache_is_replaced(cache: Path, apt: Apt) -> None:
-    write_program(cache / "host-device", "half").chmod(0o644)
-    doctor._unpack_as_user(cache)
-    assert doctor._try_plugin(cache / "host-device").ok
-
-
-def test_root_installs_the_package_and_updates_the_lists_only_if_need_be(cache: Path, apt: Apt) -> None:
-    for updated, verbs in ((True, ["install"]), (False, ["install", "update", "install"])):
-        apt.use(updated=updated)
-        doctor._install_as_root()
-        assert apt.verbs()[-len(verbs) :] == verbs
-    assert doctor.find_host_device() == Path(doctor.SYSTEM_DIRECTORIES[0]) / "host-device"
-
-
-def test_install_reports_what_it_does_and_where_the_plugin_is(cache: Path, apt: Apt) -> None:
-    said: list[str] = []
-    binary = doctor.install_host_device(said.append)
-    assert binary == doctor.find_host_device()
-    assert len(said) == 1
-    assert doctor.PACKAGE in said[0]
-
-
-@pytest.mark.parametrize("user", ["root", "ordinary"])
-def test_package_that_cannot_be_reached_is_said_in_the_words_of_apt(user: str, cache: Path, apt: Apt) -> None:
-    apt.use(updated=False, reachable=False)
-    with pytest.raises(
-        LabError, match=r"Unable to locate package; .* before that: W: no route to the archive"
-    ) as raised:
-        doctor._install_as_root() if user == "root" else doctor._unpack_as_user(cache)
-    assert str(cache) not in raised.value.cause  # no path that is gone by then
-    assert f"sudo apt-get install {doctor.PACKAGE}" in raised.value.cure
-    assert doctor.find_host_device() is None
-
-
-@pytest.mark.parametrize("user", ["root", "ordinary"])
-def test_source_that_is_broken_does_not_matter_if_another_has_the_package(user: str, cache: Path, apt: Apt) -> None:
-    apt.use(updated=False, broken_source=True)
-    doctor._install_as_root() if user == "root" else doctor._unpack_as_user(cache)
-    assert doctor.find_host_device() is not None
-
-
-def test_package_without_the_plugin_is_no_success(cache: Path, apt: Apt) -> None:
-    apt.use(plugin="bridge")
-    with pytest.raises(LabError, match="has no host-device in"):
-        doctor._unpack_as_user(cache)
-    assert not cache.exists()
-
-
-def test_cache_that_cannot_be_made_is_said(cache: Path, apt: Apt, tmp_path: Path) -> None:
-    (tmp_path / "cache").write_text("a file")
-    with pytest.raises(LabError, match=f"{cache}/host-device cannot be made: Not a directory") as raised:
-        doctor._unpack_as_user(cache)
-    assert "XDG_CACHE_HOME" in raised.value.cure
-
-
-@pytest.mark.parametrize("home", ["~", "relative"])  # "~" is what a uid without a name has
-def test_user_without_a_home_has_no_cache_and_is_told_so(
-    home: str, cache: Path, apt: Apt, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setenv("HOME", home)
-    monkeypatch.setattr(os, "geteuid", lambda: 54321)
-    assert doctor.find_host_device() is None
-    with pytest.raises(LabError, match="no home directory") as raised:
-        doctor.install_host_device(lambda _line: None)
-    assert raised.value.cure.startswith("export XDG_CACHE_HOME=")
-
-
-def test_machine_without_apt_is_told_where_to_get_it(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "/nonexistent")
-    with pytest.raises(LabError, match="this machine has no apt-get") as raised:
-        doctor.install_host_device(lambda _line: None)
-    assert "containernetworking/plugins" in raised.value.cure
-    assert "apt-get" not in raised.value.cure
-
-
-def test_apt_that_does_not_end_is_stopped(apt: Apt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_program(tmp_path / "apt/bin/apt-get", "#!/bin/sh\nexec sleep 60\n")
-    monkeypatch.setattr(doctor, "_APT_TIMEOUT_S", 0.1)
-    with pytest.raises(LabError, match=r"`apt-get update` took longer than 0\.1 s"):
-        doctor._run("apt-get", "update")
-
-
-def test_warnings_of_hooks_are_not_taken_for_those_of_apt() -> None:
-    said = "rm: cannot remove '/var/cache/apt': Permission denied\nE: The repository has no Release file.\n\n"
-    assert doctor._complaints(said) == "E: The repository has no Release file."
-    assert doctor._complaints("dpkg-deb: error: no archive\n") == "dpkg-deb: error: no archive"
-
-
-def test_apt_that_does_not_end_well_is_cut_short_in_the_message(apt: Apt, tmp_path: Path) -> None:
-    write_program(tmp_path / "apt/bin/apt-get", "#!/bin/sh\nseq 1000\nexit 3\n")
-    with pytest.raises(LabError, match="`apt-get update` failed") as raised:
-        doctor._run("apt-get", "update")
-    assert raised.value.cause.endswith("999\n1000")
-    assert len(raised.value.cause) < 600
-
-
-def test_real_host_device_speaks_cni() -> None:
-    binary = doctor.find_host_device()
-    if binary is None:
-        pytest.skip("host-device is not installed; `enim-lab doctor --install` gets it")
-    asked = subprocess.run([binary], env={"CNI_COMMAND": "VERSION"}, input=b"{}", capture_output=True, check=True)
-    assert b"supportedVersions" in asked.stdout

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +35,10 @@ def start(plugins: dict[str, bytes]) -> Iterator[Callable[..., tuple[namespaces.
     """A function that starts a node in a lab, with so many ENIs."""
     labs = []
 
-    def begin(enis: int = 2, host_device: Path | None = None) -> tuple[namespaces.LabProcess, node.RemoteWorld]:
-        setup = node.NodeSetup(enis, plugins, host_device)
+    def begin(
+        enis: int = 2, foreign: Mapping[str, Path] | None = None
+    ) -> tuple[namespaces.LabProcess, node.RemoteWorld]:
+        setup = node.NodeSetup(enis, plugins, foreign or {})
         labs.append(namespaces.start(lambda channel, scratch: node.serve(channel, scratch, setup)))
         world = node.RemoteWorld(labs[-1].channel)
         settle(world, lambda now: {record.state for record in now.records} <= {"free"})
@@ -134,11 +136,11 @@ def test_plugin_fails_in_its_own_words(world: World) -> None:
     assert missing.stderr.startswith(b'failed to find plugin "no-such-plugin" in path [')
 
 
-def test_host_device_lies_beside_the_plugins_if_there_is_one(start: Any, tmp_path: Path) -> None:
+def test_plugins_of_others_lie_beside_ours(start: Any, tmp_path: Path) -> None:
     binary = tmp_path / "host-device"
     binary.write_text("#!/bin/sh\necho it is $0\n")
     binary.chmod(0o755)
-    _, world = start(1, binary)
+    _, world = start(1, {"host-device": binary})
     outcome = world.execute(PluginCall("host-device", {}, b""))
     assert outcome.stdout.decode().startswith("it is /")
     assert outcome.stdout.endswith(b"/cni-bin/host-device\n")
@@ -239,7 +241,7 @@ def test_fault_of_the_kernel_is_the_same_here_as_there(world: World) -> None:
 
 def test_file_that_is_left_where_a_namespace_was_is_no_namespace(in_lab: Any, plugins: dict[str, bytes]) -> None:
     def look(scratch: Path) -> tuple[list[str], list[str]]:
-        inside = node.Node(node.NodeSetup(1, plugins, None), scratch)
+        inside = node.Node(node.NodeSetup(1, plugins, {}), scratch)
         path = inside.create_netns("c1", dad=False)
         before = list(inside.snapshot().links)
         kernel.syscalls.unmount(path)
@@ -255,7 +257,7 @@ def test_bug_in_the_node_comes_back_with_its_traceback(world: World) -> None:
 
 
 def test_node_that_cannot_start_says_why(plugins: dict[str, bytes]) -> None:
-    setup = node.NodeSetup(1, {"enim": b"", "enim/below": b""}, None)
+    setup = node.NodeSetup(1, {"enim": b"", "enim/below": b""}, {})
     lab = namespaces.start(lambda channel, scratch: node.serve(channel, scratch, setup))
     try:
         with pytest.raises(LabError, match=r"the node did not start: Traceback(?s:.*)Error"):

@@ -29,10 +29,10 @@ def printed(*happened: events.Event, verbose: bool = False) -> list[str]:
 def test_run_is_a_line_for_the_lab_one_for_each_run_and_one_for_the_count() -> None:
     assert printed(
         events.RunStarted("sim", "asked for", 1),
-        events.ScenarioStarted("happy", "host-device", "h.yaml"),
+        events.ScenarioStarted("happy", "host-device", "h.yaml", 1),
         events.StepFinished("add c1", "eni-1", 5.0),
         events.ScenarioFinished("happy", "host-device", "h.yaml", 12.0, None),
-        events.RunFinished(1, 0, 1234.0),
+        events.RunFinished(1, 0, 0, 1234.0),
     ) == [
         "lab sim: asked for; 1 scenario runs",
         "passed happy · host-device 1 steps, 12 ms",
@@ -42,7 +42,7 @@ def test_run_is_a_line_for_the_lab_one_for_each_run_and_one_for_the_count() -> N
 
 def test_verbose_has_a_line_for_each_step_with_what_it_gave() -> None:
     assert printed(
-        events.ScenarioStarted("happy", "host-device", "h.yaml"),
+        events.ScenarioStarted("happy", "host-device", "h.yaml", 1),
         events.LabUp(2, 40.0),
         events.StepFinished("add c1", "eni-1", 5.0),
         events.StepFinished("netns.delete c1", "", 1.0),
@@ -84,7 +84,7 @@ def test_whatever_a_plugin_or_a_file_says_is_shown_and_neither_obeyed_nor_taken_
     failed = events.Failed(odd, f"{odd}.yaml", 1, odd, ((odd, odd),), (outcome,))
     lines = printed(
         events.RunStarted("sim", odd, 1),
-        events.ScenarioStarted(odd, "host-device", "s.yaml"),
+        events.ScenarioStarted(odd, "host-device", "s.yaml", 1),
         events.StepFinished(odd, odd, 1.0),
         events.ScenarioFinished(odd, "host-device", "s.yaml", 1.0, failed),
         verbose=True,
@@ -118,5 +118,15 @@ def test_big_output_is_cut_where_it_says_so_and_only_then() -> None:
 def test_colours_are_for_terminals() -> None:
     text = io.StringIO()
     report = console.ConsoleReport(Console(file=text, force_terminal=True, color_system="standard", width=80))
-    report(events.RunFinished(0, 1, 0.0))
+    report(events.RunFinished(0, 1, 0, 0.0))
     assert text.getvalue() == "\x1b[31m0 passed, 1 failed\x1b[0m in 0.0 s\n"
+
+
+def test_skipped_run_says_why_and_is_counted() -> None:
+    assert printed(
+        events.ScenarioSkipped("bridge", "bridge+host-local", "b.yaml", "sim has no model of bridge"),
+        events.RunFinished(1, 0, 1, 1234.0),
+    ) == [
+        "SKIPPED bridge · bridge+host-local: sim has no model of bridge",
+        "1 passed, 0 failed, 1 skipped in 1.2 s",
+    ]

@@ -11,10 +11,11 @@ ODD = PluginOutcome(CALL, 1, b"\x1b[31m red \x00 \xff", b"a < b & c\n", 12.4)
 FAILED = events.Failed("add c1", "s.yaml", 7, "conserved: eni-1 is nowhere", (("the agent says", "free"),), (ODD,))
 
 
-def written(path: Path, *finished: events.ScenarioFinished) -> ET.Element:
+def written(path: Path, *finished: events.ScenarioFinished | events.ScenarioSkipped) -> ET.Element:
     report = junit.JunitReport(path)
-    failed_count = sum(one.failed is not None for one in finished)
-    end = events.RunFinished(len(finished) - failed_count, failed_count, 1500.0)
+    skipped_count = sum(isinstance(one, events.ScenarioSkipped) for one in finished)
+    failed_count = sum(isinstance(one, events.ScenarioFinished) and one.failed is not None for one in finished)
+    end = events.RunFinished(len(finished) - failed_count - skipped_count, failed_count, skipped_count, 1500.0)
     for event in (events.RunStarted("userns", "why", len(finished)), *finished, end):
         report(event)
     return ET.parse(path).getroot()
@@ -29,6 +30,7 @@ def test_suite_counts_its_cases_and_names_the_lab(tmp_path: Path) -> None:
         "tests": "2",
         "failures": "1",
         "errors": "0",
+        "skipped": "0",
         "time": "1.500",
     }
     cases = [(case.get("classname"), case.get("name"), case.get("file"), case.get("time")) for case in suite]
@@ -66,7 +68,7 @@ def test_file_is_the_same_bytes_for_the_same_run(tmp_path: Path) -> None:
     written(tmp_path / "j", events.ScenarioFinished("leak", "host-device", "s.yaml", 1.0, failed))
     assert (tmp_path / "j").read_bytes().decode() == (
         "<?xml version='1.0' encoding='utf-8'?>\n"
-        '<testsuite name="enim-lab userns" tests="1" failures="1" errors="0" time="1.500">'
+        '<testsuite name="enim-lab userns" tests="1" failures="1" errors="0" skipped="0" time="1.500">'
         '<testcase classname="userns.host-device" name="leak" file="s.yaml" time="0.001">'
         '<failure message="s.yaml:7: add &quot;c1&quot;: a &lt; b&#10;&amp; c">'
         "enim : timed out, 2 ms\n  stdout: [red]\N{REPLACEMENT CHARACTER}[0m\r\n]]&gt;</failure></testcase></testsuite>"
@@ -82,3 +84,11 @@ def test_big_output_is_kept_whole(tmp_path: Path) -> None:
 
 def test_run_without_a_scenario_is_a_suite_without_a_case(tmp_path: Path) -> None:
     assert (written(tmp_path / "j").get("tests"), len(written(tmp_path / "j"))) == ("0", 0)
+
+
+def test_skipped_run_is_a_case_with_its_reason(tmp_path: Path) -> None:
+    suite = written(tmp_path / "j", events.ScenarioSkipped("bridge", "bridge+host-local", "b.yaml", "no model"))
+    assert (suite.get("tests"), suite.get("failures"), suite.get("skipped")) == ("1", "0", "1")
+    skipped = suite.find("testcase/skipped")
+    assert skipped is not None
+    assert skipped.get("message") == "no model"

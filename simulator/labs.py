@@ -1,0 +1,164 @@
+"""EDGE: the labs that a scenario run can choose from, each as a maker of fresh worlds.
+
+Nothing Linux-only is imported before a lab is chosen: ``sim`` runs wherever Python does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol, TypeAlias, TypeVar
+
+from simulator.effects import World
+from simulator.errors import LabError
+from simulator.scenario import schema
+
+USERNS, SIM = "userns", "sim"
+
+Said = TypeVar("Said")
+Job: TypeAlias = Callable[[int, Callable[[Said], None]], None]
+
+
+class Lab(Protocol):
+    """What a node runs in."""
+
+    name: str
+    why: str
+
+    def lacks(self, plugins: Sequence[str]) -> str:
+        """Why a scenario that needs these plugins cannot run here; "" if it can."""
+        ...
+
+    def world(self, scenario: schema.Scenario) -> contextlib.AbstractContextManager[World]:
+        """A fresh node with the ENIs of a scenario; gone when the context ends. Raises LabError."""
+        ...
+
+    def now_ms(self) -> float:
+        """The time that a run takes; in virtual time, none."""
+        ...
+
+    def each(self, job: Job[Said], count: int, jobs: int) -> Iterator[tuple[int, Said]]:
+        """What each of ``count`` runs says, with its number, as it says it; up to ``jobs`` of them at a time."""
+        ...
+
+
+class Userns:
+    """The real kernel and real plugin processes, in namespaces of their own.
+
+    Args:
+        plugins: file names of the plugins that will be needed.
+
+    Raises:
+        LabError: it does not work on this machine, or one of the plugins is not installed.
+    """
+
+    name = USERNS
+
+    def __init__(self, plugins: Sequence[str]) -> None:
+        from simulator.chain import install  # noqa: PLC0415 - Linux only
+        from simulator.lab import namespaces  # noqa: PLC0415 - Linux only
+        from simulator.lab import plugins as foreign  # noqa: PLC0415 - Linux only
+
+        self._bundle = install.bundle(sys.executable)
+        self._foreign = foreign.find()
+        missing = [name for name in plugins if name not in self._bundle and name not in self._foreign]
+        if missing:
+            what = "plugin" if len(missing) == 1 else "plugins"
+            verb = "is" if len(missing) == 1 else "are"
+            text = f"the {', '.join(missing)} {what} {verb} not installed"
+            raise LabError(text, "Run `enim-lab doctor --install`")
+        namespaces.start(lambda _channel, _scratch: None).close()
+        is_root = namespaces.has_cap_sys_admin()
+        self.why = "namespaces of root's own" if is_root else f"an unprivileged user namespace of uid {os.getuid()}"
+
+    def lacks(self, plugins: Sequence[str]) -> str:
+        """Nothing: what is missing was an error at the start."""
+        del plugins
+        return ""
+
+    @contextlib.contextmanager
+    def world(self, scenario: schema.Scenario) -> Iterator[World]:
+        """A lab of its own for each run."""
+        from simulator.lab import namespaces  # noqa: PLC0415 - Linux only
+        from simulator.real import node  # noqa: PLC0415 - Linux only
+
+        setup = node.NodeSetup(scenario.node.enis, self._bundle, self._foreign)
+        process = namespaces.start(lambda channel, scratch: node.serve(channel, scratch, setup))
+        try:
+            world = node.RemoteWorld(process.channel)
+            yield world
+            world.close()
+        finally:
+            process.close()
+
+    def now_ms(self) -> float:
+        """Real time."""
+        return time.monotonic() * 1000
+
+    def each(self, job: Job[Said], count: int, jobs: int) -> Iterator[tuple[int, Said]]:
+        """On processes of their own."""
+        from simulator import parallel  # noqa: PLC0415 - Linux only
+
+        return parallel.run(job, count, jobs)
+
+
+class Sim:
+    """Everything in this process and in virtual time: the shipped flows against models of kernel, hardware and host-
+    device.
+    """
+
+    name = SIM
+
+    def __init__(self, why: str) -> None:
+        self.why = why
+
+    def lacks(self, plugins: Sequence[str]) -> str:
+        """The plugins without a model."""
+        from simulator.virtual import plugins as models  # noqa: PLC0415 - each lab pays for its own imports
+
+        missing = [name for name in plugins if name not in models.PLUGINS]
+        return f"sim has no model of {', '.join(missing)}" if missing else ""
+
+    @contextlib.contextmanager
+    def world(self, scenario: schema.Scenario) -> Iterator[World]:
+        """A node in memory."""
+        from simulator import topology  # noqa: PLC0415 - each lab pays for its own imports
+        from simulator.virtual import node  # noqa: PLC0415 - each lab pays for its own imports
+
+        yield node.Node(topology.enis(scenario.node.enis))
+
+    def now_ms(self) -> float:
+        """No time passes."""
+        return 0.0
+
+    def each(self, job: Job[Said], count: int, jobs: int) -> Iterator[tuple[int, Said]]:
+        """One at a time, which is quicker than to divide the work."""
+        del jobs
+        for index in range(count):
+            said: list[Said] = []
+            job(index, said.append)
+            yield from ((index, one) for one in said)
+
+
+def choose(name: str | None, plugins: Sequence[str]) -> Lab:
+    """The lab that was asked for; without a wish ``userns`` if it works on this machine, else ``sim``.
+
+    Args:
+        plugins: file names of the plugins that will be needed.
+
+    Raises:
+        LabError: the one that was asked for does not work here.
+    """
+    if name == SIM:
+        return Sim("asked for; virtual time, no kernel, no process")
+    if name == USERNS:
+        return Userns(plugins)
+    try:
+        return Userns(plugins)
+    except LabError as error:
+        return Sim(f"virtual time, as userns does not work here ({error.cause})")
+    except (ImportError, OSError, AttributeError) as error:  # not Linux
+        return Sim(f"virtual time, as userns needs Linux ({error})")

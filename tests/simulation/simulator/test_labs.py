@@ -1,0 +1,42 @@
+"""Which lab a run gets, and what each says it lacks. What only works on the real kernel is in tests/lab."""
+
+import pytest
+
+from simulator import labs
+from simulator.errors import LabError
+
+MODELLED = ("exclusive-device", "enim", "host-device")
+
+
+def test_sim_lacks_the_plugins_that_it_has_no_model_of() -> None:
+    sim = labs.choose(labs.SIM, ("bridge",))
+    assert sim.lacks(MODELLED) == ""
+    assert sim.lacks(("bridge", "enim", "host-local")) == "sim has no model of bridge, host-local"
+
+
+@pytest.mark.parametrize("error", [LabError("the kernel refuses", "ask doctor"), OSError(38, "no unshare")])
+def test_without_a_wish_sim_stands_in_for_a_userns_that_does_not_work(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_plugins: object) -> labs.Lab:
+        raise error
+
+    monkeypatch.setattr(labs, "Userns", refuse)
+    chosen = labs.choose(None, MODELLED)
+    assert chosen.name == labs.SIM
+    assert str(error).partition(".")[0][:18] in chosen.why
+
+
+def test_userns_that_was_asked_for_and_does_not_work_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_plugins: object) -> labs.Lab:
+        raise LabError("the kernel refuses", "ask doctor")
+
+    monkeypatch.setattr(labs, "Userns", refuse)
+    with pytest.raises(LabError, match="the kernel refuses"):
+        labs.choose(labs.USERNS, MODELLED)
+
+
+def test_plugin_that_is_not_installed_is_named_with_the_command_that_gets_it() -> None:
+    with pytest.raises(LabError, match="the no-such-one plugin is not installed") as raised:
+        labs.choose(labs.USERNS, ("enim", "no-such-one"))
+    assert "enim-lab doctor --install" in str(raised.value)
