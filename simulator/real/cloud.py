@@ -24,10 +24,14 @@ _ANSWER_TIMEOUT_S = 30.0
 _LISTEN_WAIT_S = 0.05
 
 
-def attach(count: int) -> tuple[Eni, ...]:
+def attach(count: int, backend: str = hardware.VETH) -> tuple[Eni, ...]:
     """See to it that the first ``count`` ENIs of this node exist; what exists already is left as it is.
 
     Starts the hardware process of this network namespace if there is none. It outlives the caller.
+
+    Args:
+        count: how many ENIs.
+        backend: which kind of link they are, if the hardware process is started now; one that runs keeps its own.
 
     Raises:
         LabError: this process may not make links here.
@@ -38,7 +42,7 @@ def attach(count: int) -> tuple[Eni, ...]:
         return ()
     request = json.dumps({"enis": [dataclasses.asdict(eni) for eni in enis]}).encode() + b"\n"
     try:
-        with _connect(hardware.ADDRESS) as connection:
+        with _connect(hardware.ADDRESS, backend) as connection:
             connection.sendall(request)
             line = connection.makefile("rb").readline()
     except OSError as error:
@@ -60,14 +64,14 @@ def _raise_fault(told: dict[str, Any]) -> None:
         raise CloudFault(told["operation"], told["errno"], told["text"])
 
 
-def _connect(address: str) -> socket.socket:
+def _connect(address: str, backend: str) -> socket.socket:
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connection.settimeout(_ANSWER_TIMEOUT_S)
     try:
         try:
             connection.connect(address)
         except ConnectionRefusedError:
-            _start(address)
+            _start(address, backend)
             connection.connect(address)
     except BaseException:
         connection.close()
@@ -75,7 +79,7 @@ def _connect(address: str) -> socket.socket:
     return connection
 
 
-def _start(address: str) -> None:
+def _start(address: str, backend: str) -> None:
     """Fork the hardware process; return when it accepts connections. Of several at once, one forks."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -94,7 +98,7 @@ def _start(address: str) -> None:
             os.setsid()
             if os.fork() == 0:
                 os.close(told)
-                _be_hardware(listener, tell)
+                _be_hardware(listener, tell, backend)
         finally:
             os._exit(0)
     os.close(tell)
@@ -107,12 +111,12 @@ def _start(address: str) -> None:
     _raise_fault(json.loads(line))
 
 
-def _be_hardware(listener: socket.socket, tell: int) -> None:
+def _be_hardware(listener: socket.socket, tell: int, backend: str) -> None:
     """The process's life: apart from its starter in everything."""
     null = os.open(os.devnull, os.O_RDWR)
     syscalls.close_all_but(listener.fileno(), tell, null)
     try:
-        made = hardware.Hardware()
+        made = hardware.Hardware(backend)
     except WorldFault as fault:
         os.write(
             tell, json.dumps({"operation": fault.operation, "errno": fault.errno, "text": fault.text}).encode() + b"\n"

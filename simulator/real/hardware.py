@@ -15,6 +15,10 @@ What a NIC was like at its death it knows from link messages of *all* namespaces
 NETLINK_LISTEN_ALL_NSID hears every namespace that has an id here, and a veth's far end gives one to wherever its near
 end is as soon as it is listed.
 
+An ENI of the kind macvlan stands on one uplink of the bridge, and a dummy on nothing. Neither has a far end: such a NIC
+is looked for by MAC at home and wherever the initial netns has an id for, which is where its NICs have gone; the end of
+a namespace is heard. (One that a pod passes on to a namespace of its own is out of sight, and taken for lost.)
+
 Source: rtnetlink(7), netlink(7) NETLINK_LISTEN_ALL_NSID; ``drivers/net/veth.c``, ``net/core/rtnetlink.c``
 rtnl_fill_link_netnsid.
 """
@@ -23,6 +27,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 import os
 import select
@@ -38,7 +43,7 @@ import pyroute2
 from simulator import syscalls
 from simulator.errors import CloudFault, WorldFault
 from simulator.model import Eni, EniId, Link, Subnet
-from simulator.real import kernel
+from simulator.real import elsewhere, kernel
 
 ADDRESS = "\0enim-hardware"  # abstract: its scope is the network namespace in which it was bound
 REQUEST_BYTES_MAX = 1 << 16
@@ -47,9 +52,11 @@ RESYNC_MS = 1_000
 IDLE_ROUNDS_MAX = 10
 
 _BRIDGE = "br0"
+_UPLINK, _UPLINK_FAR = "uplink", "uplink-far"
+VETH, MACVLAN, DUMMY = "veth", "macvlan", "dummy"
+BACKENDS = (VETH, MACVLAN, DUMMY)
 _RETRY_MS = 20  # after a race with a change that is still under way
 _ANSWER_TIMEOUT_S = 1.0
-_SOL_NETLINK, _NETLINK_LISTEN_ALL_NSID, _RTMGRP_LINK = 270, 8, 0x1
 _RTM_NEWLINK, _RTM_DELLINK = 16, 17
 _NSID_NOT_ASSIGNED = -1  # linux/net_namespace.h: of a namespace that is dying, too
 
@@ -57,16 +64,24 @@ _NSID_NOT_ASSIGNED = -1  # linux/net_namespace.h: of a namespace that is dying, 
 class Hardware:
     """The ENIs of one node and their fabric. Construct it in the initial netns; the process moves into the fabric.
 
+    Args:
+        backend: which kind of link an ENI is: veth, macvlan or dummy.
+
     Raises:
         CloudFault: links of this kind cannot be made here.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, backend: str = VETH) -> None:
+        self._backend = backend
         self._initial = pyroute2.IPRoute()
+        if backend != VETH:  # there is no far end to tell of a death; the initial netns has an id for where a NIC went
+            self.changes = elsewhere.listen()
+            self._elsewhere = elsewhere.Elsewhere(self._initial.marshal.parse)
         self._initial_fd = _own_netns()
         try:
             syscalls.unshare(syscalls.CLONE_NEWNET)
             self._workshop = pyroute2.IPRoute()
+            self._workshop_fd = _own_netns()
             syscalls.unshare(syscalls.CLONE_NEWNET)
             for switch, value in (
                 ("ipv6/conf/default/accept_dad", "0"),
@@ -78,7 +93,8 @@ class Hardware:
             raise CloudFault("make the fabric", error.errno or 0, str(error.strerror)) from error
         self._fabric_fd = _own_netns()
         self._fabric = pyroute2.IPRoute()
-        self.changes = _listen_to_all_namespaces()
+        if backend == VETH:
+            self.changes = elsewhere.listen()
         self._enis: dict[str, Eni] = {}
         self._last: dict[str, Link] = {}  # by MAC: what its near end is like, as far as is known
         self._positions: dict[str, tuple[int | None, int | None]] = {}  # by MAC: where it was looked at
@@ -89,6 +105,11 @@ class Hardware:
             self._fabric.link("add", ifname=_BRIDGE, kind="bridge")
             self._bridge = self._fabric.link_lookup(ifname=_BRIDGE)[0]
             self._fabric.link("set", index=self._bridge, state="up")
+            if backend == MACVLAN:
+                self._fabric.link("add", ifname=_UPLINK, kind="veth", peer={"ifname": _UPLINK_FAR})
+                self._uplink, far = (self._fabric.link_lookup(ifname=name)[0] for name in (_UPLINK, _UPLINK_FAR))
+                self._fabric.link("set", index=far, master=self._bridge, state="up")
+                self._fabric.link("set", index=self._uplink, state="up")
 
     def ensure(self, enis: Iterable[Eni]) -> None:
         """Make those of ``enis`` that do not exist yet. Raises CloudFault."""
@@ -122,6 +143,9 @@ class Hardware:
         Raises:
             CloudFault: the kernel refused.
         """
+        if self._backend != VETH:
+            self._bring_back_what_is_nowhere()
+            return
         with _translated("look at the fabric"):
             shown = {link.get_attr("IFLA_IFNAME"): link for link in kernel.whole(self._fabric.get_links)}
         lost = [eni for eni in self._enis.values() if eni.id not in shown]
@@ -134,6 +158,22 @@ class Hardware:
         if faults:
             raise faults[0]
 
+    def _bring_back_what_is_nowhere(self) -> None:
+        """Look for every NIC by MAC: at home, where the initial netns has an id for, and at home again, since one may
+        have come home meanwhile.
+        """
+        with _translated("look for the ENIs"):
+            home = kernel.whole(self._initial.get_links)
+            ids = [one.get_attr("NETNSA_NSID") for one in kernel.whole(self._elsewhere.ids)]
+            seen = {self._remember(message) for message in home}
+            for nsid in ids:
+                seen |= set(map(self._remember, kernel.whole(functools.partial(self._elsewhere.links, nsid))))
+            seen |= {self._remember(message) for message in kernel.whole(self._initial.get_links)}
+        lost = [eni for eni in self._enis.values() if eni.mac not in seen]
+        faults = list(filter(None, map(self._bring_back, lost)))
+        if faults:
+            raise faults[0]
+
     def _bring_back(self, eni: Eni) -> CloudFault | None:
         """The fault, if it cannot come yet: the others need not wait for it."""
         try:
@@ -143,15 +183,17 @@ class Hardware:
             return fault
         return None
 
-    def _remember(self, message: Any) -> None:
-        """Note what a NIC is like. A bridge or VLAN that a pod has put upon it has its MAC too, but is no veth."""
+    def _remember(self, message: Any) -> str:
+        """Note what a NIC is like; its MAC, "" for another link: a bridge or VLAN upon it has its MAC, not its kind."""
         moves_on = message["header"]["type"] == _RTM_DELLINK and message.get_attr("IFLA_NEW_NETNSID") is not None
         mac, kind = message.get_attr("IFLA_ADDRESS"), message.get_nested("IFLA_LINKINFO", "IFLA_INFO_KIND")
-        if mac in self._enis and kind == "veth":
+        if mac in self._enis and kind == self._backend:
             if moves_on:  # this is what it was before; where it is now, it may have an id that another namespace had
                 self._positions.pop(mac, None)
             else:
                 self._last[mac] = kernel.link_of(message, "", ())
+            return str(mac)
+        return ""
 
     def _look_at_near_end(self, eni: Eni, far: Any, *, thorough: bool) -> None:
         """Ask for a near end that has moved, where it is now: listing the far end has given that namespace an id.
@@ -185,6 +227,34 @@ class Hardware:
         return dataclasses.replace(was, ifindex=ifindex, name=name, altnames=altnames)
 
     def _plug(self, eni: Eni, near: Link) -> None:
+        """Make an ENI's NIC, whole or not at all. Raises NetlinkError."""
+        if self._backend == VETH:
+            self._plug_pair(eni, near)
+            return
+        is_plain = not near.alias and not near.altnames
+        macvlan = {"macvlan_mode": "bridge", "link": self._uplink} if self._backend == MACVLAN else {}
+        target = self._initial_fd if is_plain else self._workshop_fd
+        index = {"index": near.ifindex} if near.ifindex else {}
+        self._fabric.link(
+            "add",
+            ifname=near.name,
+            kind=self._backend,
+            address=eni.mac,
+            mtu=near.mtu,
+            net_ns_fd=target,
+            **macvlan,
+            **index,
+        )
+        if is_plain:
+            return
+        made = self._workshop.link_lookup(ifname=near.name)[0]
+        try:
+            self._dress(made, near)
+        except BaseException:
+            self._workshop.link("del", index=made)
+            raise
+
+    def _plug_pair(self, eni: Eni, near: Link) -> None:
         """Make an ENI's veth pair: ``near`` in the initial netns, its far end on the bridge. All of it, or nothing.
 
         Raises NetlinkError.
@@ -316,13 +386,6 @@ def _home(eni: Eni) -> Link:
 
 def _own_netns() -> int:
     return os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-
-
-def _listen_to_all_namespaces() -> socket.socket:
-    changes = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
-    changes.setsockopt(_SOL_NETLINK, _NETLINK_LISTEN_ALL_NSID, 1)
-    changes.bind((0, _RTMGRP_LINK))
-    return changes
 
 
 @contextlib.contextmanager

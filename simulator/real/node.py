@@ -25,7 +25,7 @@ from enim import rtnetlink, transport, wire
 from simulator.chain import execute, install
 from simulator.errors import LabError, SimulatorError, WorldFault
 from simulator.model import Attachment, Eni, EniId, EniRecord, Link, PluginCall, PluginOutcome, Snapshot, Subnet
-from simulator.real import agent_process, cloud, echo, kernel
+from simulator.real import agent_process, cloud, echo, hardware, kernel
 
 CONTROL_TIMEOUT_MS = 5_000
 
@@ -38,11 +38,13 @@ class NodeSetup:
         enis: how many ENIs the cloud has attached.
         plugins: the CNI bin directory's files, path → content (``chain.install.bundle``).
         foreign: plugins that others have made, file name → binary.
+        backend: which kind of link its ENIs are.
     """
 
     enis: int
     plugins: Mapping[str, bytes]
     foreign: Mapping[str, Path]
+    backend: str = hardware.VETH
 
 
 class Node:
@@ -60,7 +62,7 @@ class Node:
             (self._bin / name).symlink_to(binary)
         self._agent = agent_process.AgentProcess(agent_files, setup.enis)
         self.socket = str(self._agent.socket)
-        self.enis: Sequence[Eni] = cloud.attach(setup.enis)
+        self.enis: Sequence[Eni] = cloud.attach(setup.enis, setup.backend)
         self._kernel = kernel.Kernel()
         self.start_agent()
 
