@@ -50,6 +50,11 @@ class Agent:
         """What the agent says of each ENI it ever knew, in the order of their ids."""
         return self._ledger.pool.records()
 
+    @property
+    def adds_in_flight(self) -> int:
+        """How many ADDs it is at work on."""
+        return len(self._ledger.adds)
+
     def reconcile(self) -> Flow[None]:
         """Bring ENIs home and make them free, for ever."""
         yield from self._reclaimer.run()

@@ -6,6 +6,7 @@ only).
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import subprocess
@@ -51,6 +52,15 @@ def run(call: PluginCall, directory: Path) -> PluginOutcome:
             process.kill()
             stdout, stderr = expired.stdout or b"", expired.stderr or b""
     return PluginOutcome(call, process.returncode, stdout, stderr, _since_ms(started), timed_out)
+
+
+def running_count() -> int:
+    """How many plugin processes live, of all that can be seen in /proc: what a timeout has orphaned, too."""
+    count = 0
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile, or is another user's
+            count += b"CNI_COMMAND=" in (process / "environ").read_bytes()
+    return count
 
 
 def _start(binary: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:

@@ -192,7 +192,7 @@ def conflist(
     cni_version: str,
     socket: str,
     device: str = "",
-    routes: Sequence[Mapping[str, Any]] = (),
+    ipam: Mapping[str, Any] | None = None,
     arguments: Mapping[str, Any] | None = None,
     capabilities: Sequence[str] = (),
 ) -> NetworkList:
@@ -202,14 +202,11 @@ def conflist(
         chain: ``exclusive-device`` or ``host-device``.
         socket: the agent's socket, into ``ipam.socket``.
         device: the host name of the NIC for host-device, which chooses before it asks (design D5); "" leaves it out.
-        routes: into ``ipam.routes``.
+        ipam: more keys of the ``ipam`` section.
         arguments: the conf's ``args``; None leaves it out.
         capabilities: what the upper plugin says it takes as ``runtimeConfig``.
     """
-    ipam: dict[str, Any] = {"type": "enim", "socket": socket}
-    if routes:
-        ipam["routes"] = [dict(route) for route in routes]
-    plugin: dict[str, Any] = {"type": chain, "ipam": ipam}
+    plugin: dict[str, Any] = {"type": chain, "ipam": {"type": "enim", "socket": socket, **(ipam or {})}}
     if device:
         plugin["device"] = device
     if arguments:
@@ -217,3 +214,20 @@ def conflist(
     if capabilities:
         plugin["capabilities"] = dict.fromkeys(capabilities, True)
     return NetworkList(name, cni_version, (plugin,))
+
+
+def with_places(
+    plugins: Sequence[Mapping[str, Any]], *, socket: str, state_directory: str
+) -> tuple[Mapping[str, Any], ...]:
+    """The plugins of a conflist, each told where the lab has what it needs, unless the conflist says that itself.
+
+    Args:
+        socket: the agent's, for enim.
+        state_directory: where host-local keeps its records.
+    """
+    places = {"enim": {"socket": socket}, "host-local": {"dataDir": state_directory}}
+    ipams = [plugin.get("ipam") or {} for plugin in plugins]
+    return tuple(
+        {**plugin, "ipam": {**places.get(ipam["type"], {}), **ipam}} if ipam else plugin
+        for plugin, ipam in zip(plugins, ipams, strict=True)
+    )

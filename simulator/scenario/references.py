@@ -108,6 +108,8 @@ def _containers(step: schema.Step) -> Iterator[tuple[Place, str]]:
         yield ("del", "container"), step.delete.container
     if step.netns_delete is not None:
         yield ("netns.delete",), step.netns_delete
+    if step.runtime_forget is not None:
+        yield ("runtime.forget",), step.runtime_forget
     if step.echo is not None:
         yield ("echo", "container"), step.echo.container
     own = step.add.container if step.add is not None else None

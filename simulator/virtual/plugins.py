@@ -87,6 +87,12 @@ class Plugins:
         self._driver = driver
         self._kernel = links
         self._network = network
+        self._runs: list[Run] = []
+
+    @property
+    def running_count(self) -> int:
+        """How many plugin processes have not ended."""
+        return sum(run.is_alive for run in self._runs)
 
     def start(self, call: PluginCall) -> Run:
         """Start a process; it does nothing before time goes on."""
@@ -100,6 +106,7 @@ class Plugins:
         run.process = self._driver.start(f"{call.plugin} {call.environment.get('CNI_COMMAND')}", flow, handlers)
         for ends in (run.process.on_end, run.process.on_kill):
             ends.append(lambda: self._close(run))
+        self._runs = [*(one for one in self._runs if one.is_alive), run]
         return run
 
     def _handlers(self, run: Run) -> Handlers:

@@ -46,6 +46,7 @@ def test_every_verb_is_spelt_as_in_the_file() -> None:
         "add",
         "del",
         "netns.delete",
+        "runtime.forget",
         "echo",
         "clock.advance",
         "agent.kill",
