@@ -147,6 +147,19 @@ class Configure(Effect):
         self.routes = routes
 
 
+class Addresses(Effect):
+    """The addresses of the link ``ifname`` of ``netns``.
+
+    Outcome: a frozenset of ``(family, number, prefix length)``. Failures: ``KernelError`` (also: no such link).
+    """
+
+    __slots__ = ("ifname", "netns")
+
+    def __init__(self, netns: str, ifname: str) -> None:
+        self.netns = netns
+        self.ifname = ifname
+
+
 class MoveOut(Effect):
     """Move ``ifname`` of ``netns`` into the plugin's own netns: down, addresses flushed, alias cleared, named ``name``.
 

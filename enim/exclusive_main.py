@@ -28,8 +28,25 @@ _SIGPIPE, _SIGXFSZ = 13, 25  # what Python ignores, a child must not inherit
 
 def main() -> None:
     """Run as the runtime asks, by environment and stdin; end the process."""
-    commands = {"ADD": exclusive.add, "DEL": exclusive.delete}
-    process.end(process.run(ABOUT, commands, HANDLERS, versions=config.WITH_INTERFACES))
+    process.end(process.run(ABOUT, COMMANDS, HANDLERS, versions=config.WITH_INTERFACES))
+
+
+def _check(checked: config.Config) -> "effects.Flow":
+    from enim import exclusive_upkeep  # noqa: PLC0415 -- ADD and DEL, for which a pod waits, do without
+
+    return exclusive_upkeep.check(checked)
+
+
+def _collect(checked: config.Config) -> "effects.Flow":
+    from enim import exclusive_upkeep  # noqa: PLC0415 -- as above
+
+    return exclusive_upkeep.collect(checked)
+
+
+def _status(checked: config.Config) -> "effects.Flow":
+    from enim import exclusive_upkeep  # noqa: PLC0415 -- as above
+
+    return exclusive_upkeep.status(checked)
 
 
 def delegate(effect: effects.Delegate) -> tuple[int, bytes]:
@@ -108,8 +125,10 @@ HANDLERS: "process.Handlers" = {
     effects.MoveIn: rtnetlink.move_in,
     effects.Configure: rtnetlink.configure,
     effects.MoveOut: rtnetlink.move_out,
+    effects.Addresses: rtnetlink.addresses_of,
     effects.Delegate: delegate,
 }
+COMMANDS = {"ADD": exclusive.add, "DEL": exclusive.delete, "CHECK": _check, "GC": _collect, "STATUS": _status}
 
 if __name__ == "__main__":
     main()

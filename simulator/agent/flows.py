@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from enim import wire
 from simulator import errors
-from simulator.agent import api, pool, reclaim, wishes
+from simulator.agent import api, collect, pool, reclaim, wishes
 from simulator.agent.ledger import Add, Ledger, is_same, only
 from simulator.effects import Flow, InspectNetns, ListLinks, NetnsView, Now
 from simulator.model import Attachment, Eni, EniRecord, Link
@@ -67,6 +67,10 @@ class Agent:
         try:
             if request.path == "/v1/healthz":
                 return self._health()
+            if request.path == api.ATTACHMENTS:
+                return collect.attachments(self._ledger, request)
+            if request.path == api.COLLECT:
+                return (yield from collect.collect(self._ledger, request))
             if request.method == "DELETE":
                 return (yield from self._delete(request))
             return (yield from self._add(request))

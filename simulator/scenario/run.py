@@ -6,10 +6,12 @@ The runner is handed a World and knows nothing of which it is. It reads no clock
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from simulator.agent import audit
 from simulator.agent.views import HOME
+from simulator.chain import plan
 from simulator.effects import World
 from simulator.errors import WorldFault
 from simulator.model import Attachment, EniRecord, PluginOutcome, Snapshot
@@ -20,6 +22,7 @@ from simulator.scenario.runtime import StepFailed
 KERNEL_WAIT_MS = 2_000  # how long a check waits for what the kernel and the agent do by themselves (design 3.5)
 POLL_MS = 20
 SETTLE_MS = 60_000  # past every row of the agent's evidence table
+END_WAIT_MS = 200  # for a clock that may have to be advanced once more
 ECHO_MS = 2_000
 
 
@@ -46,6 +49,7 @@ class ScenarioRun:
         self._broken: list[str] = []  # what the scenario says that these plugins break
         self._links_at_first: frozenset[str] = frozenset()
         self._plugins: list[PluginOutcome] = []
+        self._verbs = self._make_verbs()
         self._is_agent_up = False  # it was seen, and no step has killed it since
         self._last_records: Sequence[
             EniRecord
@@ -100,26 +104,32 @@ class ScenarioRun:
 
     def _act(self, step: schema.Step) -> str:
         """Do what the verb says; what it gave, for people."""
-        if step.add is not None:
-            return self._add(step.add, step.expect)
-        if step.delete is not None:
-            return self._delete(step.delete, step.expect)
-        if step.echo is not None:
-            return self._echo(step.echo.container)
-        if step.netns_delete is not None:
-            self._runtime.delete_netns(step.netns_delete)
-        elif step.runtime_forget is not None:
-            self._runtime.forget(step.runtime_forget)
-        elif step.clock_advance is not None:
-            self._world.advance_clock(step.clock_advance)
-        elif step.agent_kill:
-            self._world.kill_agent()
-            self._is_agent_up = False
-        elif step.agent_start is not None:
-            self._world.start_agent(step.agent_start.after if isinstance(step.agent_start, schema.AgentStart) else 0)
-        elif step.agent_crash is not None:
-            self._world.crash_agent_at(step.agent_crash.at, step.agent_crash.back)
+        for key in schema.VERBS:
+            asked = getattr(step, key)
+            if asked is not None:
+                return self._verbs[key](asked, step.expect) or ""
         return ""
+
+    def _make_verbs(self) -> Mapping[str, Callable[[Any, schema.Expect | None], str | None]]:
+        world, runtime_ = self._world, self._runtime
+        return {
+            "add": self._add,
+            "delete": self._delete,
+            "netns_delete": lambda name, _: runtime_.delete_netns(name),
+            "runtime_forget": lambda name, _: runtime_.forget(name),
+            "check": lambda check, expected: self._ask(lambda: runtime_.check(check), expected),
+            "gc": lambda gc, expected: self._ask(lambda: runtime_.collect(gc.valid, self._last_records), expected),
+            "status": lambda _, expected: self._ask(lambda: runtime_.status(self._last_records), expected),
+            "echo": lambda echo, _: self._echo(echo.container),
+            "clock_advance": lambda ms, _: world.advance_clock(ms),
+            "agent_kill": lambda *_: self._kill_agent(),
+            "agent_start": lambda start, _: world.start_agent(0 if start is True else start.after),
+            "agent_crash": lambda crash, _: world.crash_agent_at(crash.at, crash.back),
+        }
+
+    def _kill_agent(self) -> None:
+        self._world.kill_agent()
+        self._is_agent_up = False
 
     def _state(self, expected: schema.Seen, now: Snapshot) -> list[str]:
         macs = {str(eni.id): eni.mac for eni in self._world.enis}
@@ -148,6 +158,14 @@ class ScenarioRun:
         attachment, answer = self._runtime.delete(delete, self._last_records)
         self._fail_if(expect.answer(expected, answer, "", self._runtime.resolve))
         self._unharmed(before, frozenset({attachment}))
+        return "" if answer.failure is None else str(answer.failure)
+
+    def _ask(self, verb: Callable[[], plan.Answer], expected: schema.Expect | None) -> str:
+        """CHECK, GC or STATUS: nobody who is not ended by it may be harmed."""
+        before = self._look()
+        answer = verb()
+        self._fail_if(expect.answer(expected, answer, "", self._runtime.resolve))
+        self._unharmed(before, frozenset())
         return "" if answer.failure is None else str(answer.failure)
 
     def _ran(self, outcome: PluginOutcome) -> None:
@@ -201,13 +219,13 @@ class ScenarioRun:
             return self._judge(self._auditor.check_end(now, self._links_at_first | bridges))
 
         # A timer runs from when the agent sees what starts it, and that may be just after its clock was advanced.
-        for is_last in (False, False, True):
+        for within_ms in (END_WAIT_MS, END_WAIT_MS, KERNEL_WAIT_MS):
             self._world.advance_clock(SETTLE_MS)
             try:
-                self._must(left, KERNEL_WAIT_MS)
+                self._must(left, within_ms)
                 break
             except StepFailed:
-                if is_last:
+                if within_ms == KERNEL_WAIT_MS:
                     raise
         self._check_invariants()
         if self._scenario.breaks and not self._broken:
@@ -293,6 +311,10 @@ def _title(step: schema.Step) -> str:
         subject = step.delete.container
     elif step.echo is not None:
         subject = step.echo.container
+    elif step.check is not None:
+        subject = step.check.container
+    elif step.gc is not None:
+        subject = f"but {', '.join(step.gc.valid) or 'nobody'}"
     else:
         subject = step.netns_delete or step.runtime_forget or (f"{step.clock_advance} ms" if step.clock_advance else "")
     return f"{step.verb} {subject}".strip()

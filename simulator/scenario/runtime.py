@@ -124,6 +124,41 @@ class Runtime:
             self._unended.pop((name, ifname), None)
         return attachment, answer
 
+    def check(self, check: schema.Check) -> plan.Answer:
+        """Send a CHECK."""
+        container = self.container(check.container)
+        if check.ifname not in container.networks:
+            raise StepFailed(f"no step has added {check.container} as {check.ifname}")
+        sandbox = containers.sandbox(check.container, check.ifname, container)
+        return self._drive(self._libcni.check(container.networks[check.ifname], sandbox))
+
+    def status(self, records: Sequence[EniRecord]) -> plan.Answer:
+        """Send a STATUS. ``records``: see ``add``."""
+        return self._drive(self._libcni.status(self._network(records, ())))
+
+    def collect(self, valid: Sequence[str], records: Sequence[EniRecord]) -> plan.Answer:
+        """Collect garbage, as libcni does. A list that is not empty ends what it omits. ``records``: see ``add``.
+
+        Args:
+            valid: the containers that are.
+        """
+        network = self._network(records, ())
+        listed = [(name, ifname) for name in valid for ifname in self.container(name).networks]
+        failures = []
+        for its_network, sandbox in self._libcni.omitted(network, listed):
+            attachment = plan.attachment_of(its_network, sandbox)
+            self._auditor.ending(attachment)
+            answer = self._drive(self._libcni.delete(its_network, sandbox))
+            if answer.failure is None:
+                self._auditor.ended(attachment)
+                self._unended.pop((sandbox.container_id, sandbox.ifname), None)
+            failures.append(answer.failure)
+        for grant in self._auditor.grants if valid else ():
+            if (grant.attachment.container_id, grant.attachment.ifname) not in listed:
+                self._auditor.ending(grant.attachment)
+        failures.append(self._drive(self._libcni.collect(network, listed)).failure)
+        return plan.Answer(failure=next((failure for failure in failures if failure is not None), None))
+
     def delete_netns(self, name: str) -> None:
         """Remove a container's network namespace."""
         self._delete_path(self.container(name).netns)
@@ -136,6 +171,7 @@ class Runtime:
     def forget(self, name: str) -> None:
         """Lose the record of a container."""
         self._containers[name] = replace(self.container(name), is_forgotten=True)
+        self._libcni.forget(name)
 
     def end_all(self) -> Iterator[tuple[Attachment, plan.Failure]]:
         """End every container that it knows of, as a runtime does in the end, and remove all namespaces.

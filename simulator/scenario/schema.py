@@ -152,6 +152,19 @@ class Delete(Strict):
     pod: PodName | None = Field(default=None, description="of a container that no step has added")
 
 
+class Check(Strict):
+    """The runtime sends CHECK for a container, with the result of its ADD."""
+
+    container: ContainerId
+    ifname: Ifname = "eth0"
+
+
+class Gc(Strict):
+    """The runtime collects garbage: a DEL for whatever else it has cached, then GC with the list of what is valid."""
+
+    valid: tuple[ContainerId, ...]
+
+
 class Echo(Strict):
     """An ICMP echo request from inside the pod must be answered, on every address family that ADD gave it."""
 
@@ -269,6 +282,9 @@ class Step(Strict):
         alias="runtime.forget",
         description="the runtime loses its record of a container: no DEL ever comes",
     )
+    check: Check | None = None
+    gc: Gc | None = None
+    status: Literal[True] | None = Field(default=None, description="the runtime asks whether ADD would work")
     echo: Echo | None = None
     clock_advance: Duration | None = Field(default=None, alias="clock.advance")
     agent_kill: Literal[True] | None = Field(default=None, alias="agent.kill")
@@ -285,8 +301,9 @@ class Step(Strict):
         if not verbs and self.expect is None and self.eventually is None:
             raise ValueError("a step needs a verb, `expect` or `eventually`")
         expected = self.expect.model_fields_set if self.expect else set()
-        if "error" in expected and verbs[:1] not in (["add"], ["delete"]):
-            raise ValueError("`error` is about the verb: it stands in the `expect` of an add or a del")
+        if "error" in expected and verbs[:1] not in ([verb] for verb in CNI_VERBS):
+            spelt = ", ".join(map(verb_text, CNI_VERBS))
+            raise ValueError(f"`error` is about the verb: it stands in the `expect` of one of {spelt}")
         for key in ("eni", "result"):
             if key in expected and verbs[:1] != ["add"]:
                 raise ValueError(f"`{key}` is about what an ADD gave: it stands in the `expect` of an add")
@@ -306,12 +323,16 @@ VERBS = (
     "delete",
     "netns_delete",
     "runtime_forget",
+    "check",
+    "gc",
+    "status",
     "echo",
     "clock_advance",
     "agent_kill",
     "agent_start",
     "agent_crash",
 )
+CNI_VERBS = ("add", "delete", "check", "gc", "status")
 
 
 def verb_text(key: str) -> str:

@@ -207,7 +207,10 @@ Said = Callable[[str], str]
         (
             "owner: {default/web-0: c2}",
             "error: {code: 3}",
-            "11:5: `error` is about the verb: it stands in the `expect` of an add or a del (in `steps`)",
+            (
+                "11:5: `error` is about the verb: it stands in the `expect` of one of add, del, check, gc, status "
+                "(in `steps`)"
+            ),
         ),
         (
             "expect: {enis: {free: 1}, owner: {default/web-0: c2}}",
