@@ -183,14 +183,16 @@ class Delegate(Effect):
 
     Args:
         command: replaces CNI_COMMAND: ``ADD``, ``DEL`` …
+        in_process: it may be run in the caller's own process if it is of the same installation (design D14).
     """
 
-    __slots__ = ("command", "plugin", "stdin")
+    __slots__ = ("command", "in_process", "plugin", "stdin")
 
-    def __init__(self, plugin: str, command: str, stdin: bytes) -> None:
+    def __init__(self, plugin: str, command: str, stdin: bytes, *, in_process: bool = True) -> None:
         self.plugin = plugin
         self.command = command
         self.stdin = stdin
+        self.in_process = in_process
 
 
 class Print(Effect):

@@ -39,7 +39,7 @@ def add(checked: config.Config) -> "effects.Flow":
     yield from _check_netns(checked)
     home_name = ""  # of the NIC, once it is in the pod
     try:
-        code, stdout = yield effects.Delegate(plugin, "ADD", checked.stdin)
+        code, stdout = yield delegation(checked, plugin, "ADD")
     except errors.CniError:
         raise  # it was not started
     except Exception as failure:  # noqa: BLE001 -- its outcome is unknown
@@ -73,7 +73,7 @@ def delete(checked: config.Config) -> "effects.Flow":
         failure = _coded(caught)
     try:
         plugin = ipam_plugin(checked)
-        code, stdout = yield effects.Delegate(plugin, "DEL", checked.stdin)
+        code, stdout = yield delegation(checked, plugin, "DEL")
         if code != 0:
             raise error_object(stdout) or no_cni(plugin, code, stdout)
     except errors.CniError as second:
@@ -91,6 +91,11 @@ def ipam_plugin(checked: config.Config) -> str:
     if not plugin.isprintable() or not plugin or "/" in plugin or plugin in (".", ".."):
         raise errors.CniError(errors.INVALID_CONFIG, "ipam.type must be the name of a plugin", repr(plugin)[:256])
     return plugin
+
+
+def delegation(checked: config.Config, plugin: str, command: str) -> effects.Delegate:
+    """Running the IPAM plugin, in a process of its own if ``delegate`` is ``exec``."""
+    return effects.Delegate(plugin, command, checked.stdin, in_process=checked.member("delegate") != "exec")
 
 
 def _check_netns(checked: config.Config) -> "Steps":
@@ -184,7 +189,7 @@ def _undo(
         except Exception as second:  # noqa: BLE001 -- the first error wins
             problems.append(_text(second))
     try:
-        code, stdout = yield effects.Delegate(plugin, "DEL", checked.stdin)
+        code, stdout = yield delegation(checked, plugin, "DEL")
         if code != 0:
             problems.append(_text(error_object(stdout) or no_cni(plugin, code, stdout)))
     except Exception as second:  # noqa: BLE001 -- the first error wins

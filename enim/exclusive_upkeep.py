@@ -43,6 +43,6 @@ def status(checked: config.Config) -> "effects.Flow":
 
 def _delegate(checked: config.Config) -> "Steps":
     plugin = exclusive.ipam_plugin(checked)
-    code, stdout = yield effects.Delegate(plugin, checked.command, checked.stdin)
+    code, stdout = yield exclusive.delegation(checked, plugin, checked.command)
     if code != 0:
         raise exclusive.error_object(stdout) or exclusive.no_cni(plugin, code, stdout)

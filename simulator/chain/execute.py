@@ -54,12 +54,13 @@ def run(call: PluginCall, directory: Path) -> PluginOutcome:
     return PluginOutcome(call, process.returncode, stdout, stderr, _since_ms(started), timed_out)
 
 
-def running_count() -> int:
-    """How many plugin processes live, of all that can be seen in /proc: what a timeout has orphaned, too."""
+def running_count(directory: Path) -> int:
+    """How many plugin processes with this CNI_PATH live, of all in /proc: what a timeout has orphaned, too."""
     count = 0
+    theirs = b"\0CNI_PATH=" + os.fsencode(directory) + b"\0"
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # it has ended meanwhile, or is another user's
-            count += b"CNI_COMMAND=" in (process / "environ").read_bytes()
+            count += theirs in b"\0" + (process / "environ").read_bytes()
     return count
 
 

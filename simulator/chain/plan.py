@@ -241,6 +241,7 @@ def conflist(
     cni_version: str,
     socket: str,
     device: str = "",
+    delegate: str = "",
     ipam: Mapping[str, Any] | None = None,
     arguments: Mapping[str, Any] | None = None,
     capabilities: Sequence[str] = (),
@@ -251,6 +252,7 @@ def conflist(
         chain: ``exclusive-device`` or ``host-device``.
         socket: the agent's socket, into ``ipam.socket``.
         device: the host name of the NIC for host-device, which chooses before it asks (design D5); "" leaves it out.
+        delegate: the key of exclusive-device; "" leaves it out.
         ipam: more keys of the ``ipam`` section.
         arguments: the conf's ``args``; None leaves it out.
         capabilities: what the upper plugin says it takes as ``runtimeConfig``.
@@ -258,6 +260,8 @@ def conflist(
     plugin: dict[str, Any] = {"type": chain, "ipam": {"type": "enim", "socket": socket, **(ipam or {})}}
     if device:
         plugin["device"] = device
+    if delegate:
+        plugin["delegate"] = delegate
     if arguments:
         plugin["args"] = dict(arguments)
     if capabilities:

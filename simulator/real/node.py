@@ -92,7 +92,7 @@ class Node:
             clock_ms=int(state["clock_ms"]),
             links=links,
             leases=tuple(_leases(Path(self.state_directory))),
-            plugins_running=execute.running_count(),
+            plugins_running=execute.running_count(self._bin),
             adds_in_flight=state["adds_in_flight"] or 0,
         )
 

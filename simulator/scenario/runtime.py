@@ -266,6 +266,7 @@ class Runtime:
             cni_version=network.cni_version,
             socket=socket,
             device=device,
+            delegate=network.delegate or "",
             ipam={**({"routes": routes} if routes else {}), **network.ipam},
             arguments=network.args,
             capabilities=capabilities,

@@ -14,7 +14,7 @@ import os
 from collections.abc import Callable, Generator, Mapping
 from typing import Any, TypeAlias
 
-from enim import addresses, commands, config, effects, errors, exclusive, exclusive_upkeep, result, upkeep
+from enim import addresses, config, effects, errors, exclusive, exclusive_upkeep, result, verbs
 from simulator.chain import models, moves
 from simulator.errors import KernelFault
 from simulator.model import Link, PluginCall, PluginOutcome
@@ -268,13 +268,6 @@ def _calling(call: Callable[[Any], Any]) -> Callable[[Any, Pending], None]:
     return handle
 
 
-_ENIM: Commands = {
-    "ADD": commands.add,
-    "DEL": commands.delete,
-    "CHECK": upkeep.check,
-    "GC": upkeep.collect,
-    "STATUS": upkeep.status,
-}
 _EXCLUSIVE_DEVICE: Commands = {
     "ADD": exclusive.add,
     "DEL": exclusive.delete,
@@ -285,7 +278,7 @@ _EXCLUSIVE_DEVICE: Commands = {
 
 # File name → the process that it is.
 PLUGINS: Mapping[str, Main] = {
-    "enim": _main(_ENIM, config.VERSIONS),
+    "enim": _main(verbs.COMMANDS, config.VERSIONS),
     "exclusive-device": _main(_EXCLUSIVE_DEVICE, config.WITH_INTERFACES),
     "host-device": lambda environment, stdin: models.main(environment, stdin, models.DEBIAN),
     "host-device-1.9": lambda environment, stdin: models.main(environment, stdin, models.NEWEST),
