@@ -29,8 +29,8 @@ NETWORK_HEADER = "x-enim-network"
 TRANSIENT = "please retry"  # in the agent's errors that pass by themselves (contract C9 R1)
 OTHER_MODE = "noop enim"  # what the real agent answers for ever on a node that is not in ENI mode (contract C6)
 
-# Milliseconds: connecting, one round trip, all together. The agent may take 60 s for a POST (contract C5); kubelet
-# gives ADD 4 minutes, containerd and CRI-O give DEL one.
+# Milliseconds: connecting (``ipam.connect-timeout`` can shorten it), one round trip, all together. The agent may take
+# 60 s for a POST (contract C5); kubelet gives ADD 4 minutes, containerd and CRI-O give DEL one.
 ADD_BUDGET = (30_000, 70_000, 100_000)
 DEL_BUDGET = (25_000, 25_000, 50_000)
 ROLL_BACK_BUDGET = (10_000, 10_000, 10_000)
@@ -60,7 +60,7 @@ def delete(checked: "config.Config") -> "effects.Flow":
         CniError: 11 the agent is down or busy, 101 it answered an error that a retry does not cure.
     """
     try:
-        reply = yield from _ask(settings.socket(checked), _request("DELETE", checked), DEL_BUDGET)
+        reply = yield from _ask(checked, _request("DELETE", checked), DEL_BUDGET)
     except errors.Interrupted as failure:
         raise _coded(failure) from None
     if not _is_released(reply):
@@ -75,14 +75,14 @@ def allocate(checked: "config.Config") -> "Generator[effects.Effect, Any, result
             102 no allocation, 103 wishes not met, 104 NIC not found, 105 kernel. Then nothing is allocated, or it was
             given back.
     """
-    socket = settings.socket(checked)
+    settings.refuse_unusable(checked)
     routes = settings.routes(checked)
     wishes = settings.wishes(checked)
     request = _request("POST", checked, wishes.body())
     if not checked.netns_override and (yield effects.OwnNetns(checked.netns)):
         raise errors.CniError(errors.INVALID_NETNS, "CNI_NETNS is the plugin's own network namespace", checked.netns)
     try:
-        reply = yield from _ask(socket, request, ADD_BUDGET)
+        reply = yield from _ask(checked, request, ADD_BUDGET)
     except errors.CniError:
         raise
     except Exception as failure:  # noqa: BLE001 -- the outcome is unknown
@@ -102,7 +102,7 @@ def roll_back(checked: "config.Config", failure: Exception) -> "Generator[effect
         the error to raise: ``failure``, coded, whatever comes of this.
     """
     try:
-        reply = yield from _ask(settings.socket(checked), _request("DELETE", checked), ROLL_BACK_BUDGET)
+        reply = yield from _ask(checked, _request("DELETE", checked), ROLL_BACK_BUDGET)
         problem = "" if _is_released(reply) else wire.error_text(reply)
     except errors.CniError as second:
         problem = second.msg
@@ -175,7 +175,7 @@ def _request(method: str, checked: "config.Config", body: bytes = b"") -> wire.R
     return wire.Request(method, ENI, query, ((NETWORK_HEADER, checked.network),), body)
 
 
-def _ask(socket: str, request: wire.Request, budget: tuple[int, int, int]) -> "Steps":
+def _ask(checked: "config.Config", request: wire.Request, budget: tuple[int, int, int]) -> "Steps":
     """One round trip. Within the budget connecting is retried, as nothing was sent then; and a DELETE, which is
     idempotent, also when its connection broke: an agent that dies may still accept what it will never answer.
 
@@ -183,7 +183,8 @@ def _ask(socket: str, request: wire.Request, budget: tuple[int, int, int]) -> "S
         CniError: 11, the agent cannot be connected: nothing was sent.
         Interrupted: the outcome is unknown.
     """
-    connect_ms, request_ms, whole_ms = budget
+    longest_ms, request_ms, whole_ms = budget
+    socket, connect_ms = settings.socket(checked), settings.connect_ms(checked, longest_ms)
     start = now = yield effects.Now()
     pause = PAUSE_MS
     while True:

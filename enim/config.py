@@ -1,7 +1,7 @@
 """The facts of a plugin's process — environment and stdin — checked in the order of Go's ``skel``: a ``Config``.
 
     config.check_environment(environment)               # before stdin is read; read() does it again, at no cost
-    checked = config.read(environment, stdin)           # every version, ADD and DEL
+    checked = config.read(environment, stdin)           # every version, any verb
     checked = config.read(environment, stdin, versions=config.WITH_INTERFACES)          # exclusive-device
     checked.member("runtimeConfig", "deviceID")         # keys in any case, None if absent; jsonio.member for one object
     config.check_ifname(name); config.check_container_id(id); config.check_network_name(name)
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 VERSIONS = ("0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
 WITH_INTERFACES = VERSIONS[2:]
 NEWEST = VERSIONS[-1]
+
+SINCE = {"CHECK": "0.4.0", "GC": "1.1.0", "STATUS": "1.1.0"}  # the first version that has the verb
 
 IFNAME_BYTES_MAX = 15  # IFNAMSIZ without the final NUL
 
@@ -87,7 +89,7 @@ class Config:
         self.path = environment.get("CNI_PATH", "")
         self.netns_override = environment.get("CNI_NETNS_OVERRIDE", "").lower() in ("1", "true")
         self.network: str = jsonio.member(netconf, "name")
-        self.strict = self.command != "DEL"
+        self.strict = self.command not in ("DEL", "GC")
         self.type = self.text("type")
         self.arguments = read_arguments(environment.get("CNI_ARGS", ""), strict=self.strict)
 
@@ -145,6 +147,10 @@ def read(
     if not shape:
         details = f"the configuration is {version[:64]!r}, the plugin supports {', '.join(versions)}"
         raise errors.CniError(errors.INCOMPATIBLE_VERSION, "incompatible CNI versions", details)
+    since = SINCE.get(environment["CNI_COMMAND"], VERSIONS[0])
+    if VERSIONS.index(shape) < VERSIONS.index(since):
+        text = f"config version does not allow {environment['CNI_COMMAND']}"
+        raise errors.CniError(errors.INCOMPATIBLE_VERSION, text, f"it is {version}, the verb came with {since}")
     return Config(environment, stdin, netconf, version, shape)
 
 

@@ -147,6 +147,19 @@ class Configure(Effect):
         self.routes = routes
 
 
+class Addresses(Effect):
+    """The addresses of the link ``ifname`` of ``netns``.
+
+    Outcome: a frozenset of ``(family, number, prefix length)``. Failures: ``KernelError`` (also: no such link).
+    """
+
+    __slots__ = ("ifname", "netns")
+
+    def __init__(self, netns: str, ifname: str) -> None:
+        self.netns = netns
+        self.ifname = ifname
+
+
 class MoveOut(Effect):
     """Move ``ifname`` of ``netns`` into the plugin's own netns: down, addresses flushed, alias cleared, named ``name``.
 
@@ -170,14 +183,16 @@ class Delegate(Effect):
 
     Args:
         command: replaces CNI_COMMAND: ``ADD``, ``DEL`` …
+        in_process: it may be run in the caller's own process if it is of the same installation (design D14).
     """
 
-    __slots__ = ("command", "plugin", "stdin")
+    __slots__ = ("command", "in_process", "plugin", "stdin")
 
-    def __init__(self, plugin: str, command: str, stdin: bytes) -> None:
+    def __init__(self, plugin: str, command: str, stdin: bytes, *, in_process: bool = True) -> None:
         self.plugin = plugin
         self.command = command
         self.stdin = stdin
+        self.in_process = in_process
 
 
 class Print(Effect):

@@ -14,6 +14,7 @@ DECODING_FAILURE = 6
 INVALID_CONFIG = 7
 INVALID_NETNS = 8
 TRY_AGAIN_LATER = 11
+NOT_AVAILABLE = 50
 INTERNAL = 999
 
 REFUSED = 100  # the agent refused: this container already holds an ENI under another interface or network
@@ -23,6 +24,7 @@ NOT_GRANTED = 103  # the agent's addresses do not satisfy the requested ones
 WRONG_DEVICE = 104  # the ENI of the answer is not where it must be, or not the NIC that the upper plugin moved
 LINK_FAILURE = 105  # the kernel refused to move, rename or configure the NIC
 DELEGATE_FAILURE = 106  # the delegated plugin could not be run or did not speak CNI
+CHANGED = 107  # CHECK: what ADD made is not there any more
 
 
 class CniError(Exception):

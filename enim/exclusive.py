@@ -35,16 +35,16 @@ def add(checked: config.Config) -> "effects.Flow":
             CNI or names no NIC. Then the NIC is at home and nothing is allocated, or ``details`` says what could not
             be undone.
     """
-    plugin = _plugin(checked)
+    plugin = ipam_plugin(checked)
     yield from _check_netns(checked)
     home_name = ""  # of the NIC, once it is in the pod
     try:
-        code, stdout = yield effects.Delegate(plugin, "ADD", checked.stdin)
+        code, stdout = yield delegation(checked, plugin, "ADD")
     except errors.CniError:
         raise  # it was not started
     except Exception as failure:  # noqa: BLE001 -- its outcome is unknown
         raise (yield from _undo(checked, plugin, home_name, failure)) from None
-    if code != 0 and (refusal := _error_object(stdout)):
+    if code != 0 and (refusal := error_object(stdout)):
         raise refusal
     try:
         granted = _granted(plugin, code, stdout)
@@ -72,17 +72,17 @@ def delete(checked: config.Config) -> "effects.Flow":
     except Exception as caught:  # noqa: BLE001 -- the delegate must be told all the same
         failure = _coded(caught)
     try:
-        plugin = _plugin(checked)
-        code, stdout = yield effects.Delegate(plugin, "DEL", checked.stdin)
+        plugin = ipam_plugin(checked)
+        code, stdout = yield delegation(checked, plugin, "DEL")
         if code != 0:
-            raise _error_object(stdout) or _no_cni(plugin, code, stdout)
+            raise error_object(stdout) or no_cni(plugin, code, stdout)
     except errors.CniError as second:
         raise _with_note(failure, f"the IPAM plugin failed too: {second.msg}") if failure else second from None
     if failure:
         raise failure
 
 
-def _plugin(checked: config.Config) -> str:
+def ipam_plugin(checked: config.Config) -> str:
     """The IPAM plugin's name, which is never a path."""
     if not isinstance(checked.member("ipam"), dict):
         details = f"it is {checked.member('ipam')!r}"[:256]
@@ -91,6 +91,11 @@ def _plugin(checked: config.Config) -> str:
     if not plugin.isprintable() or not plugin or "/" in plugin or plugin in (".", ".."):
         raise errors.CniError(errors.INVALID_CONFIG, "ipam.type must be the name of a plugin", repr(plugin)[:256])
     return plugin
+
+
+def delegation(checked: config.Config, plugin: str, command: str) -> effects.Delegate:
+    """Running the IPAM plugin, in a process of its own if ``delegate`` is ``exec``."""
+    return effects.Delegate(plugin, command, checked.stdin, in_process=checked.member("delegate") != "exec")
 
 
 def _check_netns(checked: config.Config) -> "Steps":
@@ -112,7 +117,7 @@ def _check_netns(checked: config.Config) -> "Steps":
 def _granted(plugin: str, code: int, stdout: bytes) -> result.Result:
     """The delegate's result: at least one address, all on the one NIC that it names (contract A5)."""
     if code != 0:
-        raise _no_cni(plugin, code, stdout)
+        raise no_cni(plugin, code, stdout)
     try:
         granted = result.parse(stdout)
         macs = {addresses.parse_mac(interface.mac) for interface in granted.interfaces}
@@ -184,9 +189,9 @@ def _undo(
         except Exception as second:  # noqa: BLE001 -- the first error wins
             problems.append(_text(second))
     try:
-        code, stdout = yield effects.Delegate(plugin, "DEL", checked.stdin)
+        code, stdout = yield delegation(checked, plugin, "DEL")
         if code != 0:
-            problems.append(_text(_error_object(stdout) or _no_cni(plugin, code, stdout)))
+            problems.append(_text(error_object(stdout) or no_cni(plugin, code, stdout)))
     except Exception as second:  # noqa: BLE001 -- the first error wins
         problems.append(_text(second))
     failure = _coded(failure)
@@ -235,7 +240,7 @@ def _is_ifname(text: str) -> bool:
     return True
 
 
-def _error_object(stdout: bytes) -> errors.CniError | None:
+def error_object(stdout: bytes) -> errors.CniError | None:
     """The error that a delegate printed, as it is; None if that is none."""
     try:
         value = jsonio.loads(stdout)
@@ -249,7 +254,8 @@ def _error_object(stdout: bytes) -> errors.CniError | None:
     return errors.CniError(code, msg, details if isinstance(details, str) else "")
 
 
-def _no_cni(plugin: str, code: int, stdout: bytes) -> errors.CniError:
+def no_cni(plugin: str, code: int, stdout: bytes) -> errors.CniError:
+    """The error of a delegate that failed and printed none."""
     ended = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
     text = f"the IPAM plugin {plugin} {ended} and printed no CNI error"
     return errors.CniError(errors.DELEGATE_FAILURE, text, _excerpt(stdout))

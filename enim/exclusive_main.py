@@ -9,6 +9,7 @@ Source: cni ``pkg/invoke`` (find.go, raw_exec.go); contract A1, A3, A8.
 import _stat
 import errno
 import posix
+import sys
 import time
 
 from enim import config, effects, errors, exclusive, process, rtnetlink
@@ -23,23 +24,47 @@ STDOUT_BYTES_MAX = 16 * 1024 * 1024
 STARTS_MAX = 6  # of a plugin that is being written (ETXTBSY), as libcni's
 START_PAUSE_S = 1.0
 
+_STARTS_THIS, _STARTS_ENIM = b"from enim.exclusive_main import main\n", b"from enim.__main__ import main\n"
+_LAUNCHER_BYTES_MAX = 4096
+
 _SIGPIPE, _SIGXFSZ = 13, 25  # what Python ignores, a child must not inherit
 
 
 def main() -> None:
     """Run as the runtime asks, by environment and stdin; end the process."""
-    commands = {"ADD": exclusive.add, "DEL": exclusive.delete}
-    process.end(process.run(ABOUT, commands, HANDLERS, versions=config.WITH_INTERFACES))
+    process.end(process.run(ABOUT, COMMANDS, HANDLERS, versions=config.WITH_INTERFACES))
+
+
+def _check(checked: config.Config) -> "effects.Flow":
+    from enim import exclusive_upkeep  # noqa: PLC0415 -- ADD and DEL, for which a pod waits, do without
+
+    return exclusive_upkeep.check(checked)
+
+
+def _collect(checked: config.Config) -> "effects.Flow":
+    from enim import exclusive_upkeep  # noqa: PLC0415 -- as above
+
+    return exclusive_upkeep.collect(checked)
+
+
+def _status(checked: config.Config) -> "effects.Flow":
+    from enim import exclusive_upkeep  # noqa: PLC0415 -- as above
+
+    return exclusive_upkeep.status(checked)
 
 
 def delegate(effect: effects.Delegate) -> tuple[int, bytes]:
     """Run the IPAM plugin to its end: ``(exit code, stdout)``; the code is negative for a signal.
+
+    An enim of this very installation is run right here, which saves starting a second interpreter.
 
     Raises:
         CniError: 106, it was not started.
         OSError: it was, but its stdout could not be read.
     """
     path = _find(effect.plugin, posix.environ.get(b"CNI_PATH", b""))
+    if effect.in_process and is_own_enim(path):
+        return _run_enim(effect)
     environment = {**posix.environ, b"CNI_COMMAND": effect.command.encode()}
     reading, writing = posix.pipe()
     try:
@@ -55,6 +80,40 @@ def delegate(effect: effects.Delegate) -> tuple[int, bytes]:
     finally:
         posix.close(reading)  # if it goes on writing, it gets EPIPE
     return posix.waitstatus_to_exitcode(posix.waitpid(child, 0)[1]), stdout
+
+
+def is_own_enim(path: bytes) -> bool:
+    """Whether this is the launcher of enim that was installed together with the one that started this process.
+
+    Two launchers of one installation lie in one directory, and differ by the module that they start alone.
+    """
+    own = getattr(sys.modules.get("__main__"), "__file__", "").encode("utf-8", "surrogateescape")
+    try:
+        ours, theirs = (posix.stat(one.rpartition(b"/")[0] or b".") for one in (own, path))
+        if not own or (ours.st_dev, ours.st_ino) != (theirs.st_dev, theirs.st_ino):
+            return False
+        launcher = _read(own)
+        return _STARTS_THIS in launcher and _read(path) == launcher.replace(_STARTS_THIS, _STARTS_ENIM)
+    except OSError:
+        return False
+
+
+def _read(path: bytes) -> bytes:
+    descriptor = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
+    try:
+        return posix.read(descriptor, _LAUNCHER_BYTES_MAX)
+    finally:
+        posix.close(descriptor)
+
+
+def _run_enim(effect: effects.Delegate) -> tuple[int, bytes]:
+    from enim import verbs  # noqa: PLC0415 -- only where enim is the IPAM plugin
+
+    printed: list[bytes] = []
+    handlers = {**process.HANDLERS, effects.Print: lambda one: printed.append(one.data)}
+    environment = {**process.read_environment(), "CNI_COMMAND": effect.command}
+    code, error = process.call(environment, effect.stdin, verbs.COMMANDS, handlers)
+    return code, b"".join(printed) + error
 
 
 def _find(plugin: str, search: bytes) -> bytes:
@@ -108,8 +167,10 @@ HANDLERS: "process.Handlers" = {
     effects.MoveIn: rtnetlink.move_in,
     effects.Configure: rtnetlink.configure,
     effects.MoveOut: rtnetlink.move_out,
+    effects.Addresses: rtnetlink.addresses_of,
     effects.Delegate: delegate,
 }
+COMMANDS = {"ADD": exclusive.add, "DEL": exclusive.delete, "CHECK": _check, "GC": _collect, "STATUS": _status}
 
 if __name__ == "__main__":
     main()

@@ -155,6 +155,17 @@ class Channel:
                 found[int.from_bytes(packed, "big")] = _number(attributes.get(_IFA_FLAGS, message[2:3]))
         return found
 
+    def addresses(self, ifindex: int) -> frozenset[tuple[int, int, int]]:
+        """The addresses of a link."""
+        found = []
+        for message in self._dump("list the addresses", _RTM_GETADDR, bytes(4) + _u32(0)):
+            family = {known: version for version, known in _FAMILIES.items()}.get(message[0])
+            if family and _number(message[4:8]) == ifindex:
+                attributes = dict(_attributes(message[8:]))
+                packed = attributes.get(_IFA_LOCAL) or attributes[_IFA_ADDRESS]
+                found.append((family, int.from_bytes(packed, "big"), message[1]))
+        return frozenset(found)
+
     def add_route(self, operation: str, ifindex: int, network: tuple[int, int, int], gateway: int | None) -> None:
         """Add a route to the main table; without a gateway (a number of the same family), an on-link one."""
         family, number, length = network

@@ -40,7 +40,7 @@ def run(about: str, commands: "Commands", handlers: "Handlers", *, versions: tup
         handlers: who carries out the effects of these flows.
         versions: the CNI versions that the plugin accepts.
     """
-    environment = _environment()
+    environment = read_environment()
     command = environment.get("CNI_COMMAND", "")
     if not command:
         _log(effects.Log(f"{about}\nCNI protocol versions supported: {', '.join(versions)}"))
@@ -53,13 +53,38 @@ def run(about: str, commands: "Commands", handlers: "Handlers", *, versions: tup
             return 0
         config.check_environment(environment)
         stdin = _read_stdin()
+    except errors.CniError as error:
+        code, answer = 1, result.error(error, config.error_version(stdin, versions), command)
+    except Exception as error:  # noqa: BLE001 -- see call
+        code, answer = 1, result.error(_unexpected(error), config.error_version(stdin, versions), command)
+    else:
+        code, answer = call(environment, stdin, commands, handlers, versions=versions)
+    if answer:
+        try:
+            _write(1, answer)
+        except OSError:
+            pass  # nobody reads: the exit code is all that is left to say
+    return code
+
+
+def call(
+    environment: "Mapping[str, str]",
+    stdin: bytes,
+    commands: "Commands",
+    handlers: "Handlers",
+    *,
+    versions: tuple[str, ...] = config.VERSIONS,
+) -> tuple[int, bytes]:
+    """One call of a plugin, but for its process: the exit code, and the error that it must print, b"" for none."""
+    command = environment["CNI_COMMAND"]
+    try:
         checked = config.read(environment, stdin, versions=versions, commands=tuple(commands))
         drive(commands[command](checked), handlers)
     except errors.CniError as error:
-        return _fail(error, command, stdin, versions)
+        return 1, result.error(error, config.error_version(stdin, versions), command)
     except Exception as error:  # noqa: BLE001 -- the last line of defence: a crash is reported in CNI's words too
-        return _fail(_unexpected(error), command, stdin, versions)
-    return 0
+        return 1, result.error(_unexpected(error), config.error_version(stdin, versions), command)
+    return 0, b""
 
 
 def drive(flow: "Generator[effects.Effect, Any, Any]", handlers: "Handlers") -> "Any":
@@ -86,14 +111,6 @@ def end(code: int) -> "NoReturn":
     posix._exit(code)  # noqa: SLF001 -- its public name
 
 
-def _fail(error: errors.CniError, command: str, stdin: bytes, versions: tuple[str, ...]) -> int:
-    try:
-        _write(1, result.error(error, config.error_version(stdin, versions), command))
-    except OSError:
-        pass  # nobody reads: the exit code is all that is left to say
-    return 1
-
-
 def _unexpected(error: Exception) -> errors.CniError:
     place = error.__traceback__
     while place is not None and place.tb_next is not None:
@@ -102,7 +119,8 @@ def _unexpected(error: Exception) -> errors.CniError:
     return errors.CniError(errors.INTERNAL, f"unexpected {type(error).__name__}: {error}"[:256], where)
 
 
-def _environment() -> dict[str, str]:
+def read_environment() -> dict[str, str]:
+    """The process's environment; what is no UTF-8 is kept as surrogates."""
     return {
         name.decode("utf-8", "surrogateescape"): value.decode("utf-8", "surrogateescape")
         for name, value in posix.environ.items()

@@ -133,6 +133,15 @@ def configure(effect: effects.Configure) -> None:
         _await_duplicate_detection(pod, link, {number for family, number, _length in wanted.values() if family == 6})
 
 
+def addresses_of(effect: effects.Addresses) -> frozenset[tuple[int, int, int]]:
+    """The addresses of a link, ``(family, number, prefix length)``. Raises KernelError."""
+    with netlink.Channel(effect.netns) as pod:
+        link = pod.link(name=effect.ifname)
+        if link is None:
+            raise errors.KernelError(f"look at {effect.ifname} in {effect.netns}", errno.ENODEV, "it is not there")
+        return pod.addresses(link.ifindex)
+
+
 def _free_name(name: str, home: netlink.Channel) -> str:
     """The name, or the first free ``dev%d``. The kernel would replace %d too, but once for the move and once more."""
     number = 0

@@ -109,6 +109,29 @@ def _is_socket_path(path: str) -> bool:
         return False
 
 
+def connect_ms(checked: "config.Config", longest_ms: int) -> int:
+    """How long to try to connect to the agent, milliseconds: ``ipam.connect-timeout``, in seconds, if that is shorter.
+
+    Raises:
+        CniError: 7, on ADD, if it is no whole number from 1 on. On DEL it then counts as absent.
+    """
+    seconds = checked.member("ipam", "connect-timeout")
+    if seconds is None:
+        return longest_ms
+    if type(seconds) is not int or seconds < 1:
+        if checked.strict:
+            text = "ipam.connect-timeout is no whole number of seconds from 1 on"
+            raise errors.CniError(errors.INVALID_CONFIG, text, f"{seconds!r}"[:256])
+        return longest_ms
+    return min(1000 * seconds, longest_ms)
+
+
+def refuse_unusable(checked: "config.Config") -> None:
+    """Raise CniError 7 if ``ipam`` does not say in a usable way which agent to ask, and for how long."""
+    socket(checked)
+    connect_ms(checked, 0)
+
+
 def routes(checked: "config.Config") -> tuple[result.Route, ...]:
     """The routes of ``ipam.routes``. Raises CniError 7."""
     if not isinstance(checked.member("ipam"), dict):

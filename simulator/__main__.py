@@ -1,7 +1,7 @@
 """The composition root of ``enim-lab``: chooses the lab, the world and the reports. Each sub-command imports what it
 needs.
 
-Exit status: 0 all passed, 1 something failed, 2 the input was wrong, 3 this machine cannot do it.
+Exit status: 0 all passed, 1 something failed, 2 the input was wrong, 3 this machine cannot do it, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import click
 from simulator import errors
 
 LIBRARY = Path(__file__).parent / "library"
+INTERRUPTED = 130  # what a shell gives a program that SIGINT ended
 
 
 class _ExitStatus(click.Group):
@@ -28,9 +29,11 @@ class _ExitStatus(click.Group):
             return self._end(error, 2)
         except errors.SimulatorError as error:
             return self._end(error, 3)
+        except KeyboardInterrupt:
+            return self._end("interrupted", INTERRUPTED)
 
     @staticmethod
-    def _end(error: Exception, status: int) -> object:
+    def _end(error: Exception | str, status: int) -> object:
         click.echo(f"enim-lab: {error}", err=True)
         sys.exit(status)
 
@@ -67,16 +70,25 @@ def run(
     from rich.console import Console
 
     from simulator.composition import Report, run_scenarios
-    from simulator.report import console, jsonl
+    from simulator.report import console, jsonl, live, progress
     from simulator.report import junit as junit_report
 
-    reports: list[Report] = [console.ConsoleReport(Console(), verbose=verbose)]
+    terminal = Console(force_terminal=sys.stdout.isatty())
+    reports: list[Report] = [console.ConsoleReport(terminal, verbose=verbose)]
+    under_way = progress.Progress()
     with contextlib.ExitStack() as stack:
         if junit is not None:
             reports.append(junit_report.JunitReport(junit))
         if trace is not None:
             reports.append(stack.enter_context(jsonl.TraceReport(trace)))
-        sys.exit(run_scenarios(paths or _library(), lab, expression, reports, jobs=jobs or os.cpu_count() or 1))
+        area = stack.enter_context(live.LiveArea(terminal, under_way))
+        workers = jobs or os.cpu_count() or 1
+        try:
+            sys.exit(run_scenarios(paths or _library(), lab, expression, reports, jobs=workers, progress=area))
+        except KeyboardInterrupt:
+            stack.close()
+            click.echo(f"enim-lab: interrupted: {console.visible(under_way.summary())}", err=True)
+            sys.exit(INTERRUPTED)
 
 
 @main.command()

@@ -114,6 +114,7 @@ class World(Protocol):
 
     enis: Sequence[Eni]
     socket: str
+    state_directory: str  # where plugins of others may keep what they must remember; host-local its leases
 
     def create_netns(self, name: str, *, dad: bool) -> str:
         """Create a pod's network namespace; return its path. ``dad``: leave IPv6 duplicate address detection on."""

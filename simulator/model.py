@@ -77,6 +77,21 @@ class Link:
 
 
 @dataclass(frozen=True, slots=True)
+class Lease:
+    """An address that host-local has on record for an attachment. ``address`` is without a prefix."""
+
+    network: str
+    address: str
+    container_id: str
+    ifname: str
+
+    @property
+    def attachment(self) -> Attachment:
+        """Whose it is."""
+        return Attachment(self.network, self.container_id, self.ifname)
+
+
+@dataclass(frozen=True, slots=True)
 class EniRecord:
     """What the agent says of one ENI (its control socket's ``GET /state``).
 
@@ -134,9 +149,15 @@ class Snapshot:
         agent_running: False if no agent answers.
         clock_ms: the agent's clock, 0 if it does not run.
         links: netns path ("" = the initial one) → its links. Only namespaces that exist are keys.
+        leases: what host-local has on record, ordered by network and address.
+        plugins_running: plugin processes of the node that have not ended.
+        adds_in_flight: ADDs that the agent is at work on.
     """
 
     records: tuple[EniRecord, ...]
     agent_running: bool
     clock_ms: int
     links: Mapping[str, tuple[Link, ...]] = field(default_factory=dict)
+    leases: tuple[Lease, ...] = ()
+    plugins_running: int = 0
+    adds_in_flight: int = 0

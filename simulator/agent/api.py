@@ -15,7 +15,13 @@ from simulator.model import Eni
 
 JSON = "application/json"
 
-METHODS: Mapping[str, tuple[str, ...]] = {"/v1/eni": ("DELETE", "POST"), "/v1/healthz": ("GET",)}
+ATTACHMENTS, COLLECT = "/v1/x-enim/attachments", "/v1/x-enim/gc"  # of this project's agent alone (design D10)
+METHODS: Mapping[str, tuple[str, ...]] = {
+    "/v1/eni": ("DELETE", "POST"),
+    "/v1/healthz": ("GET",),
+    ATTACHMENTS: ("GET",),
+    COLLECT: ("POST",),
+}
 
 TRY_AGAIN = "please retry"
 NO_POD = f"failed to get pod, {TRY_AGAIN}"
@@ -65,6 +71,11 @@ def allocation(eni: Eni, ifindex: int) -> wire.Reply:
     found = {family: part for family, part in parts.items() if part["ip"]}
     address = {family: part["ip"] for family, part in found.items()}
     return wire.Reply(200, _json({"address": address, "host-addressing": {}, **found}) + b"\n", JSON)
+
+
+def answer(value: Mapping[str, Any]) -> wire.Reply:
+    """A JSON object."""
+    return wire.Reply(200, _json(value) + b"\n", JSON)
 
 
 def is_owner(text: str) -> bool:

@@ -4,28 +4,45 @@ The auditor believes nobody. It keeps a ledger of the ADDs that a runtime was to
 the cloud's list and with two views of one moment (a ``Snapshot``): the agent's records, and the links that the kernel
 shows. A pool that is consistent in itself can still have given the same NIC away twice; only the ledger knows.
 
-Source: incidents.md section 2 (I1 exclusive, I2 conserved, I3 no-stale-harm, I5 return-before-reuse, I9 identity-
-restored); design D6 (one ENI per owner); design 3.5 says when each is checked.
+Source: incidents.md section 2 (I1 to I9); design D6 (one ENI per owner); design 3.5 says when each is checked. What
+needs more than a look (del-converges, restart-neutral, bounded's ends) is for the runner to provoke and to name.
 """
 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import TypeAlias
 
-from simulator.agent import views
+from simulator.agent import claims, leases, views
 from simulator.agent.views import HOME
-from simulator.model import Attachment, Eni, EniId, Link, Snapshot
+from simulator.model import Attachment, Eni, EniId, Link, PluginOutcome, Snapshot
 
 EXCLUSIVE = "exclusive"
 CONSERVED = "conserved"
 NO_STALE_HARM = "no-stale-harm"
 RETURN_BEFORE_REUSE = "return-before-reuse"
+DEL_CONVERGES = "del-converges"
+RESTART_NEUTRAL = "restart-neutral"
+FAIL_CLOSED = "fail-closed"
+BOUNDED = "bounded"
 IDENTITY_RESTORED = "identity-restored"
-INVARIANTS = (EXCLUSIVE, CONSERVED, NO_STALE_HARM, RETURN_BEFORE_REUSE, IDENTITY_RESTORED)
+INVARIANTS = (
+    EXCLUSIVE,
+    CONSERVED,
+    NO_STALE_HARM,
+    DEL_CONVERGES,
+    RETURN_BEFORE_REUSE,
+    RESTART_NEUTRAL,
+    FAIL_CLOSED,
+    BOUNDED,
+    IDENTITY_RESTORED,
+)
+
+# How long a plugin may take. Kubelet gives ADD 4 minutes, containerd and CRI-O give DEL one (contract C5).
+CALL_MS_MAX: Mapping[str, float] = {"ADD": 110_000, "DEL": 55_000}
 
 Contradiction: TypeAlias = tuple[str, str, str]  # the ENI or container, one view, the other view
 Places: TypeAlias = Mapping[str, Sequence[Link]]
@@ -43,6 +60,7 @@ class Grant:
         superseded: a newer container of the same owner was acknowledged since, or the agent has committed it.
         netns_deleted: the runtime removed the namespace.
         ending: the runtime has sent a DEL; however that ended, the container no longer counts on its NIC.
+        leased: the addresses are of host-local, not of an ENI.
     """
 
     attachment: Attachment
@@ -54,6 +72,7 @@ class Grant:
     superseded: bool = False
     netns_deleted: bool = False
     ending: bool = False
+    leased: bool = False
 
     @property
     def live(self) -> bool:
@@ -85,6 +104,7 @@ class Auditor:
         self._enis = {eni.mac: eni for eni in enis}
         self._owners = {address: eni for eni in enis for address in map(ipaddress.ip_address, (eni.ipv4, eni.ipv6))}
         self._grants: dict[Attachment, Grant] = {}
+        self._claims = claims.Claims()
 
     @property
     def grants(self) -> tuple[Grant, ...]:
@@ -98,8 +118,14 @@ class Auditor:
 
     def adding(self, attachment: Attachment, owner: str) -> None:
         """An ADD is sent: from now on the agent may supersede older containers of the same owner."""
+        self._claims.superseding(attachment, owner)
         for other in self._older(attachment, owner):
             self._grants[other.attachment] = replace(other, challenged=True)
+
+    def refused(self, attachment: Attachment) -> None:
+        """An ADD has failed."""
+        if attachment not in self._grants:
+            self._claims.explained(attachment)
 
     def granted(self, grant: Grant) -> None:
         """An ADD was acknowledged: from now on older containers of the same owner are superseded."""
@@ -107,9 +133,11 @@ class Auditor:
             self._grants[other.attachment] = replace(other, superseded=True)
         self._grants.pop(grant.attachment, None)
         self._grants[grant.attachment] = grant
+        self._claims.acknowledged(grant.attachment)
 
     def ending(self, attachment: Attachment) -> None:
         """A DEL is sent."""
+        self._claims.explained(attachment)
         grant = self._grants.get(attachment)
         if grant is not None:
             self._grants[attachment] = replace(grant, ending=True)
@@ -118,19 +146,25 @@ class Auditor:
         """A DEL was acknowledged."""
         self._grants.pop(attachment, None)
 
+    def netns_created(self, netns: str) -> None:
+        """The runtime made a namespace."""
+        self._claims.netns_began(netns)
+
     def netns_deleted(self, netns: str) -> None:
         """The runtime removed a namespace: whoever was inside no longer needs a NIC."""
+        self._claims.netns_ended(netns)
         for grant in self.grants:
             if grant.netns == netns:
                 self._grants[grant.attachment] = replace(grant, netns_deleted=True)
 
     def check(self, now: Snapshot) -> tuple[Violation, ...]:
-        """``exclusive``, ``conserved`` and ``identity-restored`` at one moment."""
+        """``exclusive``, ``conserved``, ``fail-closed`` and ``identity-restored`` at one moment."""
         self._settle_challenges(now)
         places = views.places_of(now)
         checks = (
             (EXCLUSIVE, (self._given_twice, self._wrong_addresses, self._recorded_twice, self._shown_twice)),
-            (CONSERVED, (self._lost, self._misrecorded, self._unheld)),
+            (CONSERVED, (self._lost, self._misrecorded, self._unheld, self._unheld_leases)),
+            (FAIL_CLOSED, (self._unexplained,)),
             (IDENTITY_RESTORED, (self._not_restored,)),
         )
         return tuple(
@@ -169,23 +203,59 @@ class Auditor:
             violations.append(Violation(EXCLUSIVE, str(grant.attachment), again, "it may have one ENI"))
         return tuple(violations)
 
+    def check_end(self, now: Snapshot, may_stay: Collection[str]) -> tuple[Violation, ...]:
+        """What must be true when every container has ended and all timers have run out: nothing is left of any.
+
+        Args:
+            may_stay: names of links of the initial netns: what was there before the first container, and bridges.
+        """
+        found = [
+            Violation(CONSERVED, record.eni.id, "every container has ended", f"the agent says {record.state}")
+            for record in now.records
+            if record.state != "free"
+        ]
+        found += [Violation(CONSERVED, *one) for one in leases.left(now)]
+        found += [
+            Violation(BOUNDED, link.name, "no container is left that it could be for", views.place_of(link))
+            for link in now.links.get(HOME, ())
+            if link.name not in may_stay
+        ]
+        for count, what in ((now.plugins_running, "plugin processes run"), (now.adds_in_flight, "ADDs are in flight")):
+            if count:
+                found.append(Violation(BOUNDED, "the node", "every call has ended", f"{count} {what}"))
+        return tuple(found)
+
+    @staticmethod
+    def check_call(outcome: PluginOutcome) -> tuple[Violation, ...]:
+        """``bounded``: a plugin has ended by itself, in the time that its runtime gives it."""
+        command = outcome.call.environment.get("CNI_COMMAND", "")
+        longest_ms = CALL_MS_MAX.get(command, CALL_MS_MAX["DEL"])
+        took = f"it took {outcome.duration_ms:.0f} ms" + (" and was killed then" if outcome.timed_out else "")
+        if outcome.duration_ms <= longest_ms and not outcome.timed_out:
+            return ()
+        subject = f"{outcome.call.plugin} {command}"
+        return (Violation(BOUNDED, subject, f"it may take {longest_ms:.0f} ms", took),)
+
     def _older(self, attachment: Attachment, owner: str) -> list[Grant]:
         container_id = attachment.container_id
         return [one for one in self.grants if one.owner == owner and one.attachment.container_id != container_id]
 
     def _settle_challenges(self, now: Snapshot) -> None:
         for grant in self.grants:
-            if grant.challenged and now.agent_running and not _is_held(grant, now):
+            if grant.challenged and not grant.leased and now.agent_running and not _is_held(grant, now):
                 self._grants[grant.attachment] = replace(grant, superseded=True)
 
     def _given_twice(self, _now: Snapshot, _places: Places) -> Iterator[Contradiction]:
         for one, other in combinations([grant for grant in self.grants if grant.live], 2):
-            if one.mac == other.mac:
+            if one.mac == other.mac and not one.leased:
                 yield self.eni_id(one.mac), f"ADD gave it to {one.attachment}", f"ADD gave it to {other.attachment} too"
+            for address in one.addresses:
+                if one.leased and address in other.addresses:
+                    yield address, f"ADD gave it to {one.attachment}", f"ADD gave it to {other.attachment} too"
 
     def _wrong_addresses(self, _now: Snapshot, _places: Places) -> Iterator[Contradiction]:
         """A result may only have addresses of the ENI whose MAC it has, with their subnet's prefix."""
-        for grant in self.grants:
+        for grant in (grant for grant in self.grants if not grant.leased):
             eni = self._enis.get(grant.mac)
             told = f"ADD gave {', '.join(grant.addresses) or 'no address'} to {grant.attachment}"
             if eni is None:
@@ -246,7 +316,7 @@ class Auditor:
     def _unheld(self, now: Snapshot, places: Places) -> Iterator[Contradiction]:
         """A live container has the NIC and the addresses that it was told it has, and the agent knows."""
         for grant in self.grants:
-            if not grant.live or (grant.challenged and not now.agent_running):
+            if not grant.live or grant.leased or (grant.challenged and not now.agent_running):
                 continue
             eni, told = self.eni_id(grant.mac), f"ADD gave it to {grant.attachment}"
             inside = [link for link in places.get(grant.mac, ()) if link.netns == grant.netns]
@@ -262,6 +332,12 @@ class Auditor:
                         yield eni, f"{told} with {address}", f"{views.place_of(inside[0])} without that address"
             if now.agent_running and not _is_held(grant, now):
                 yield eni, told, f"the agent says {views.record_of(grant.mac, now) or 'nothing of it'}"
+
+    def _unheld_leases(self, now: Snapshot, _places: Places) -> Iterator[Contradiction]:
+        return leases.unheld([grant for grant in self.grants if grant.live and grant.leased], now)
+
+    def _unexplained(self, now: Snapshot, _places: Places) -> Iterator[Contradiction]:
+        return self._claims.check(now)
 
     def _not_restored(self, now: Snapshot, places: Places) -> Iterator[Contradiction]:
         for record in now.records:

@@ -1,8 +1,8 @@
 """PURE: where an agent can be made to die in the middle of a request, between two of its steps.
 
 Names are incidents.md's: A1 reserved in memory, A2 the reservation is durable, D1 release requested, D2 released and
-durable. A failpoint is reached when the agent journals an event of its kind; it dies just before, or just after, that
-is durable.
+durable. ``add.reply``: the ENI is the container's, and the answer that says so is never sent. A failpoint is reached
+when the agent journals an event of its kind; it dies just before, or just after, that is durable.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ class Failpoint:
 
 FAILPOINTS: Mapping[str, Failpoint] = {
     "add.A1": Failpoint("reserved", is_durable=False),
-    "add.A2": Failpoint("acknowledged", is_durable=True),
+    "add.A2": Failpoint("reserved", is_durable=True),
+    "add.reply": Failpoint("acknowledged", is_durable=True),
     "del.D1": Failpoint("released", is_durable=False),
     "del.D2": Failpoint("released", is_durable=True),
 }

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from enim import wire
 from simulator import errors
-from simulator.agent import api, pool, reclaim, wishes
+from simulator.agent import api, collect, pool, reclaim, wishes
 from simulator.agent.ledger import Add, Ledger, is_same, only
 from simulator.effects import Flow, InspectNetns, ListLinks, NetnsView, Now
 from simulator.model import Attachment, Eni, EniRecord, Link
@@ -50,6 +50,11 @@ class Agent:
         """What the agent says of each ENI it ever knew, in the order of their ids."""
         return self._ledger.pool.records()
 
+    @property
+    def adds_in_flight(self) -> int:
+        """How many ADDs it is at work on."""
+        return len(self._ledger.adds)
+
     def reconcile(self) -> Flow[None]:
         """Bring ENIs home and make them free, for ever."""
         yield from self._reclaimer.run()
@@ -62,6 +67,10 @@ class Agent:
         try:
             if request.path == "/v1/healthz":
                 return self._health()
+            if request.path == api.ATTACHMENTS:
+                return collect.attachments(self._ledger, request)
+            if request.path == api.COLLECT:
+                return (yield from collect.collect(self._ledger, request))
             if request.method == "DELETE":
                 return (yield from self._delete(request))
             return (yield from self._add(request))

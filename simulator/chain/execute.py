@@ -6,6 +6,7 @@ only).
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import subprocess
@@ -51,6 +52,16 @@ def run(call: PluginCall, directory: Path) -> PluginOutcome:
             process.kill()
             stdout, stderr = expired.stdout or b"", expired.stderr or b""
     return PluginOutcome(call, process.returncode, stdout, stderr, _since_ms(started), timed_out)
+
+
+def running_count(directory: Path) -> int:
+    """How many plugin processes with this CNI_PATH live, of all in /proc: what a timeout has orphaned, too."""
+    count = 0
+    theirs = b"\0CNI_PATH=" + os.fsencode(directory) + b"\0"
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile, or is another user's
+            count += theirs in b"\0" + (process / "environ").read_bytes()
+    return count
 
 
 def _start(binary: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:

@@ -10,7 +10,7 @@ contract A6, A8.
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -19,6 +19,8 @@ from simulator.model import Attachment, PluginCall, PluginOutcome
 Calls: TypeAlias = Generator[PluginCall, PluginOutcome, "Answer"]
 
 NO_PREVIOUS_RESULT_ON_DELETE = ("", "0.1.0", "0.2.0", "0.3.0", "0.3.1")
+
+WITH_GC = "1.1.0"  # the one version that has GC and STATUS
 
 _QUOTED_BYTES_MAX = 1024
 
@@ -49,6 +51,9 @@ class Sandbox:
     ifname: str
     arguments: tuple[tuple[str, str], ...] = ()
     capabilities: Mapping[str, Any] = field(default_factory=dict)
+
+
+NOBODY = Sandbox("", "", "")  # what a verb about the whole node is sent with
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +131,50 @@ class Runtime:
         self._cache.pop(attachment, None)
         return Answer()
 
+    def check(self, network: NetworkList, sandbox: Sandbox) -> Calls:
+        """CHECK: plugins in order, each with the cached result; stops at the first error."""
+        entry = self._cache.get(attachment_of(network, sandbox))
+        for plugin in network.plugins:
+            outcome = yield _call("CHECK", network, plugin, sandbox, None if entry is None else entry.result)
+            failure = _failure(outcome)
+            if failure is not None:
+                return Answer(failure=failure)
+        return Answer()
+
+    def status(self, network: NetworkList) -> Calls:
+        """STATUS: plugins in order, stops at the first error; before 1.1.0 nobody is asked."""
+        for plugin in network.plugins if network.cni_version == WITH_GC else ():
+            failure = _failure((yield _call("STATUS", network, plugin, NOBODY, None)))
+            if failure is not None:
+                return Answer(failure=failure)
+        return Answer()
+
+    def omitted(self, network: NetworkList, valid: Collection[tuple[str, str]]) -> list[tuple[NetworkList, Sandbox]]:
+        """What a GC sends a DEL for: the cached attachments of this network that a list leaves out.
+
+        Args:
+            valid: container id and ifname of each.
+        """
+        return [
+            (entry.network, entry.sandbox)
+            for attachment, entry in self._cache.items()
+            if attachment.network == network.name and (attachment.container_id, attachment.ifname) not in valid
+        ]
+
+    def collect(self, network: NetworkList, valid: Sequence[tuple[str, str]]) -> Calls:
+        """GC, after the DEL of ``omitted``: every plugin is told, whatever the others say; before 1.1.0 nobody is."""
+        listed = [{"containerID": container_id, "ifname": ifname} for container_id, ifname in valid]
+        failures = []
+        for plugin in network.plugins if network.cni_version == WITH_GC else ():
+            told = {**plugin, **dict.fromkeys(("cni.dev/valid-attachments", "cni.dev/attachments"), listed)}
+            failure = _failure((yield _call("GC", network, told, NOBODY, None)))
+            failures += [] if failure is None else [failure]
+        return Answer(failure=failures[0] if failures else None)
+
+    def forget(self, container_id: str) -> None:
+        """Lose what is cached of a container."""
+        self._cache = {one: entry for one, entry in self._cache.items() if one.container_id != container_id}
+
 
 def attachment_of(network: NetworkList, sandbox: Sandbox) -> Attachment:
     """The identity that ADD creates and DEL ends."""
@@ -192,7 +241,8 @@ def conflist(
     cni_version: str,
     socket: str,
     device: str = "",
-    routes: Sequence[Mapping[str, Any]] = (),
+    delegate: str = "",
+    ipam: Mapping[str, Any] | None = None,
     arguments: Mapping[str, Any] | None = None,
     capabilities: Sequence[str] = (),
 ) -> NetworkList:
@@ -202,18 +252,35 @@ def conflist(
         chain: ``exclusive-device`` or ``host-device``.
         socket: the agent's socket, into ``ipam.socket``.
         device: the host name of the NIC for host-device, which chooses before it asks (design D5); "" leaves it out.
-        routes: into ``ipam.routes``.
+        delegate: the key of exclusive-device; "" leaves it out.
+        ipam: more keys of the ``ipam`` section.
         arguments: the conf's ``args``; None leaves it out.
         capabilities: what the upper plugin says it takes as ``runtimeConfig``.
     """
-    ipam: dict[str, Any] = {"type": "enim", "socket": socket}
-    if routes:
-        ipam["routes"] = [dict(route) for route in routes]
-    plugin: dict[str, Any] = {"type": chain, "ipam": ipam}
+    plugin: dict[str, Any] = {"type": chain, "ipam": {"type": "enim", "socket": socket, **(ipam or {})}}
     if device:
         plugin["device"] = device
+    if delegate:
+        plugin["delegate"] = delegate
     if arguments:
         plugin["args"] = dict(arguments)
     if capabilities:
         plugin["capabilities"] = dict.fromkeys(capabilities, True)
     return NetworkList(name, cni_version, (plugin,))
+
+
+def with_places(
+    plugins: Sequence[Mapping[str, Any]], *, socket: str, state_directory: str
+) -> tuple[Mapping[str, Any], ...]:
+    """The plugins of a conflist, each told where the lab has what it needs, unless the conflist says that itself.
+
+    Args:
+        socket: the agent's, for enim.
+        state_directory: where host-local keeps its records.
+    """
+    places = {"enim": {"socket": socket}, "host-local": {"dataDir": state_directory}}
+    ipams = [plugin.get("ipam") or {} for plugin in plugins]
+    return tuple(
+        {**plugin, "ipam": {**places.get(ipam["type"], {}), **ipam}} if ipam else plugin
+        for plugin, ipam in zip(plugins, ipams, strict=True)
+    )

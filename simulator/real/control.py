@@ -1,7 +1,7 @@
 """EDGE: the agent's second, private API, for a lab: what it believes, and its clock. No client of the agent ever sees
 it.
 
-``GET /state`` → ``{"clock_ms": int, "records": [EniRecord as JSON, …]}``
+``GET /state`` → ``{"clock_ms": int, "adds_in_flight": int, "records": [EniRecord as JSON, …]}``
 ``POST /clock?advance_ms=N`` → ``{"clock_ms": int}``: adds N milliseconds (decimal, at most 12 digits) to the clock.
 ``POST /crash?at=FAILPOINT`` → ``{"at": FAILPOINT}``: the process kills itself when it comes to that failpoint.
 """
@@ -35,8 +35,9 @@ def handle(agent: driver.Driver, request: wire.Request) -> wire.Reply:
 
 
 def _state(agent: driver.Driver, _request: wire.Request) -> wire.Reply:
-    records, clock_ns = agent.records()
-    return _json({"clock_ms": clock_ns // NS_PER_MS, "records": [dataclasses.asdict(record) for record in records]})
+    records, adds_in_flight, clock_ns = agent.state()
+    records_json = [dataclasses.asdict(record) for record in records]
+    return _json({"clock_ms": clock_ns // NS_PER_MS, "adds_in_flight": adds_in_flight, "records": records_json})
 
 
 def _clock(agent: driver.Driver, request: wire.Request) -> wire.Reply:

@@ -31,6 +31,11 @@ _SETTLE_TIMEOUT_S = 1.0
 class Agent(effects.Agent, Protocol):
     """An agent that can also be asked what it believes."""
 
+    @property
+    def adds_in_flight(self) -> int:
+        """How many ADDs it is at work on."""
+        ...
+
     def records(self) -> Iterable[EniRecord]:
         """What it believes of each ENI."""
         ...
@@ -149,10 +154,10 @@ class Driver:
             except Exception as error:  # noqa: BLE001 - a fault is the flow's to answer; of a bug it must undo its part
                 failure = error
 
-    def records(self) -> tuple[tuple[EniRecord, ...], int]:
-        """What the agent believes, and its clock in ns, at one moment."""
+    def state(self) -> tuple[tuple[EniRecord, ...], int, int]:
+        """What the agent believes, how many ADDs it is at work on, and its clock in ns, at one moment."""
         with self._lock:
-            return tuple(self._agent.records()), self._clock.now_ns()
+            return tuple(self._agent.records()), self._agent.adds_in_flight, self._clock.now_ns()
 
     def advance(self, ms: int) -> int:
         """Add ``ms`` milliseconds to the agent's clock for good, and wake who waits for it; return the clock in ns.

@@ -9,11 +9,12 @@ values.
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import json
 import socket
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -24,7 +25,7 @@ from enim import errors as plugin_errors
 from enim import rtnetlink, transport, wire
 from simulator.chain import execute, install
 from simulator.errors import LabError, SimulatorError, WorldFault
-from simulator.model import Attachment, Eni, EniId, EniRecord, Link, PluginCall, PluginOutcome, Snapshot, Subnet
+from simulator.model import Attachment, Eni, EniId, EniRecord, Lease, Link, PluginCall, PluginOutcome, Snapshot, Subnet
 from simulator.real import agent_process, cloud, echo, hardware, kernel
 
 CONTROL_TIMEOUT_MS = 5_000
@@ -54,9 +55,10 @@ class Node:
         self._setup = setup
         self._bin = scratch / "cni-bin"
         self._netns = scratch / "netns"
-        agent_files = scratch / "agent"
-        for directory in (self._bin, self._netns, agent_files):
+        agent_files, state = scratch / "agent", scratch / "cni-state"
+        for directory in (self._bin, self._netns, agent_files, state):
             directory.mkdir()
+        self.state_directory = str(state)
         install.write(self._bin, dict(setup.plugins))
         for name, binary in setup.foreign.items():
             (self._bin / name).symlink_to(binary)
@@ -85,11 +87,16 @@ class Node:
         for path in sorted(map(str, self._netns.iterdir())):
             if rtnetlink.netns_alive(path):  # else a plain file is left where a namespace was (K9)
                 links[path] = self._kernel.netns_links(path)
-        state = self._ask_agent("GET", "/state", ())
-        if state is None:
-            return Snapshot((), agent_running=False, clock_ms=0, links=links)
-        records = tuple(_record(one) for one in state["records"])
-        return Snapshot(records, agent_running=True, clock_ms=int(state["clock_ms"]), links=links)
+        state = self._ask_agent("GET", "/state", ()) or {"records": (), "clock_ms": 0, "adds_in_flight": None}
+        return Snapshot(
+            records=tuple(_record(one) for one in state["records"]),
+            agent_running=state["adds_in_flight"] is not None,
+            clock_ms=int(state["clock_ms"]),
+            links=links,
+            leases=tuple(_leases(Path(self.state_directory))),
+            plugins_running=execute.running_count(self._bin),
+            adds_in_flight=state["adds_in_flight"] or 0,
+        )
 
     def advance_clock(self, ms: int) -> None:
         if self._ask_agent("POST", "/clock", (("advance_ms", str(ms)),)) is None:
@@ -136,6 +143,19 @@ def _record(value: Mapping[str, Any]) -> EniRecord:
     )
 
 
+def _leases(state: Path) -> Iterator[Lease]:
+    """What host-local has on record: a file for each address, named for it; in it the container and its interface.
+
+    Source: host-local backend/disk/backend.go.
+    """
+    for network in sorted(state.iterdir()):
+        for file in sorted(network.iterdir()):
+            with contextlib.suppress(ValueError, OSError):  # its lock, and its note of the address it gave last
+                address = str(ipaddress.ip_address(file.name))
+                container_id, _, ifname = file.read_text().partition("\n")
+                yield Lease(network.name, address, container_id.strip(), ifname.strip())
+
+
 def serve(channel: socket.socket, scratch: Path, setup: NodeSetup) -> None:
     """Be a node: answer one message at a time until the channel closes."""
     connection = Connection(channel.detach())
@@ -147,7 +167,7 @@ def serve(channel: socket.socket, scratch: Path, setup: NodeSetup) -> None:
     except Exception:
         _answer(connection, ("raise", LabError(f"the node did not start: {traceback.format_exc()}")))
         raise
-    _answer(connection, ("ok", (tuple(node.enis), node.socket)))
+    _answer(connection, ("ok", (tuple(node.enis), node.socket, node.state_directory)))
     while True:
         try:
             method, arguments, keywords = connection.recv()
@@ -178,7 +198,8 @@ class RemoteWorld:
         self._began = time.monotonic()
         self.enis: Sequence[Eni]
         self.socket: str
-        self.enis, self.socket = self._receive()
+        self.state_directory: str
+        self.enis, self.socket, self.state_directory = self._receive()
 
     def close(self) -> None:
         """Hang up: the node ends."""

@@ -88,7 +88,7 @@ class ConsoleReport:
     def _print(self, *parts: str | tuple[str, str]) -> None:
         """One paragraph; a part is a text, or a text and its style. Texts are shown as they are, never as markup."""
         pairs = [(part, "") if isinstance(part, str) else part for part in parts]
-        line = Text.assemble(*((_visible(text), style) for text, style in pairs))
+        line = Text.assemble(*((visible(text), style) for text, style in pairs))
         self._console.print(line, highlight=False, soft_wrap=True)
 
 
@@ -96,7 +96,8 @@ def _dim(text: str) -> tuple[str, str]:
     return text, "dim"
 
 
-def _visible(text: str) -> str:
+def visible(text: str) -> str:
+    """The text with everything that a terminal would obey spelt out; lines and tabs stay."""
     return _NOT_SHOWN.sub(_escaped, text.replace("\r\n", "\n"))
 
 

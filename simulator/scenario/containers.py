@@ -13,12 +13,17 @@ from simulator.model import Attachment
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """A container: its pod, its namespace, and by interface name the conf and the grant of each of its attachments."""
+    """A container: its pod, its namespace, and by interface name the conf and the grant of each of its attachments.
+
+    ``gateways``: by interface name, what the result says of them. ``is_forgotten``: the runtime has lost it.
+    """
 
     pod: str
     netns: str
     networks: Mapping[str, plan.NetworkList] = field(default_factory=dict)
     grants: Mapping[str, audit.Grant] = field(default_factory=dict)
+    gateways: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    is_forgotten: bool = False
 
 
 def sandbox(container_id: str, ifname: str, container: Container) -> plan.Sandbox:
@@ -33,8 +38,13 @@ def sandbox(container_id: str, ifname: str, container: Container) -> plan.Sandbo
     return plan.Sandbox(container_id, container.netns, ifname, arguments)
 
 
-def grant(attachment: Attachment, container: Container, result: Mapping[str, Any]) -> audit.Grant:
+def grant(
+    attachment: Attachment, container: Container, result: Mapping[str, Any], *, has_eni: bool = True
+) -> audit.Grant:
     """What a result gives: the interface that is in the container's namespace, and the addresses.
+
+    Args:
+        has_eni: whether they are an ENI's; else they are host-local's.
 
     Raises:
         ValueError: the result gives no address, or not one interface there; a sentence.
@@ -43,7 +53,14 @@ def grant(attachment: Attachment, container: Container, result: Mapping[str, Any
     addresses = tuple(str(one.get("address", "")) for one in _objects(result.get("ips")))
     if len(inside) != 1 or not addresses:
         raise ValueError(f"the result has no addresses, or not one interface in {container.netns}: {dict(result)!r}")
-    return audit.Grant(attachment, container.pod, container.netns, str(inside[0].get("mac", "")), addresses)
+    mac = str(inside[0].get("mac", ""))
+    return audit.Grant(attachment, container.pod, container.netns, mac, addresses, leased=not has_eni)
+
+
+def gateways(result: Mapping[str, Any]) -> tuple[str, ...]:
+    """The gateways of a result's addresses."""
+    found = (str(one.get("gateway") or "") for one in _objects(result.get("ips")))
+    return tuple(gateway for gateway in found if gateway)
 
 
 def _objects(value: object) -> list[Mapping[str, Any]]:

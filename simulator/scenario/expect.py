@@ -55,6 +55,9 @@ def state(
         problems += _owners(expected.owner or {}, snapshot.records)
     elif expected.enis or expected.owner:
         problems.append("the agent does not run, so nothing is known of its ENIs")
+    if expected.leases is not None and expected.leases != len(snapshot.leases):
+        seen = ", ".join(f"{lease.address} of {lease.attachment}" for lease in snapshot.leases) or "none"
+        problems.append(f"{expected.leases} addresses must be on host-local's record, but these are: {seen}")
     for reference, link in (expected.links or {}).items():
         eni = resolve(reference)
         found = [one for links in snapshot.links.values() for one in links if one.mac == macs.get(eni)]

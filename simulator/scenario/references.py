@@ -106,18 +106,26 @@ def _containers(step: schema.Step) -> Iterator[tuple[Place, str]]:
     """The containers that a step takes for granted."""
     if step.delete is not None and step.delete.pod is None:
         yield ("del", "container"), step.delete.container
-    if step.netns_delete is not None:
-        yield ("netns.delete",), step.netns_delete
-    if step.echo is not None:
-        yield ("echo", "container"), step.echo.container
+    for key, verb in (("echo", step.echo), ("check", step.check)):
+        if verb is not None:
+            yield (key, "container"), verb.container
+    for key, name in (("netns.delete", step.netns_delete), ("runtime.forget", step.runtime_forget)):
+        if name is not None:
+            yield (key,), name
+    for index, container in enumerate(step.gc.valid if step.gc is not None else ()):
+        yield ("gc", "valid", index), container
     own = step.add.container if step.add is not None else None
     for key, expected in (("expect", step.expect), ("eventually", step.eventually)):
-        for pod, owner in ((expected and expected.owner) or {}).items():
-            if owner not in (None, own):
-                yield (key, "owner", pod), str(owner)
-        for eni, link in ((expected and expected.links) or {}).items():
-            if link.in_ not in ("home", own):
-                yield (key, "links", eni, "in"), link.in_
+        yield from ((place, name) for place, name in _expected(key, expected) if name != own)
+
+
+def _expected(key: str, expected: schema.Seen | None) -> Iterator[tuple[Place, str]]:
+    for pod, owner in ((expected and expected.owner) or {}).items():
+        if owner is not None:
+            yield (key, "owner", pod), owner
+    for eni, link in ((expected and expected.links) or {}).items():
+        if link.in_ != "home":
+            yield (key, "links", eni, "in"), link.in_
 
 
 def _enis(step: schema.Step) -> Iterator[tuple[Place, str]]:

@@ -7,30 +7,23 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from simulator.agent import audit
+from simulator.agent.views import HOME
 from simulator.chain import plan
 from simulator.effects import World
 from simulator.errors import WorldFault
 from simulator.model import Attachment, EniRecord, PluginOutcome, Snapshot
 from simulator.report import events
-from simulator.scenario import containers, expect, load, references, schema
-from simulator.scenario.containers import Container
+from simulator.scenario import expect, load, runtime, schema
+from simulator.scenario.runtime import StepFailed
 
 KERNEL_WAIT_MS = 2_000  # how long a check waits for what the kernel and the agent do by themselves (design 3.5)
 POLL_MS = 20
 SETTLE_MS = 60_000  # past every row of the agent's evidence table
+END_WAIT_MS = 200  # for a clock that may have to be advanced once more
 ECHO_MS = 2_000
-
-
-class StepFailed(Exception):
-    """A step did not do what it must, or an invariant is broken after it."""
-
-    def __init__(self, message: str, views: Sequence[tuple[str, str]] = ()) -> None:
-        super().__init__(message)
-        self.views = tuple(views)
 
 
 class ScenarioRun:
@@ -51,10 +44,12 @@ class ScenarioRun:
         self._chain = chain
         self._world = world
         self._report = report
-        self._runtime = plan.Runtime()
         self._auditor = audit.Auditor(world.enis)
-        self._containers: dict[str, Container] = {}
+        self._runtime = runtime.Runtime(self._scenario, chain, world, self._auditor, self._ran)
+        self._broken: list[str] = []  # what the scenario says that these plugins break
+        self._links_at_first: frozenset[str] = frozenset()
         self._plugins: list[PluginOutcome] = []
+        self._verbs = self._make_verbs()
         self._is_agent_up = False  # it was seen, and no step has killed it since
         self._last_records: Sequence[
             EniRecord
@@ -69,7 +64,9 @@ class ScenarioRun:
         for step, line in zip(self._scenario.finally_, self._loaded.finally_lines, strict=True):
             cleaned = self._attempt(f"finally {_title(step)}", line, functools.partial(self._step, step))
             failed = failed or cleaned
-        return failed or self._attempt("settle", self._loaded.step_lines[-1], self._settle)
+        last_line = self._loaded.step_lines[-1]
+        failed = failed or self._attempt("settle", last_line, self._settle)
+        return failed or self._attempt("end of all containers", last_line, self._end_all)
 
     def _attempt(self, title: str, line: int, action: Callable[[], str]) -> events.Failed | None:
         self._plugins = []
@@ -78,7 +75,7 @@ class ScenarioRun:
         try:
             outcome = action()
         except (StepFailed, WorldFault) as failed:
-            views = failed.views if isinstance(failed, StepFailed) else self._views_if_possible()
+            views = (failed.views if isinstance(failed, StepFailed) else ()) or self._views_if_possible()
             return events.Failed(title, self._loaded.file, line, str(failed), views, tuple(self._plugins))
         self._report(events.StepFinished(title, outcome, self._world.elapsed_ms() - started))
         return None
@@ -86,6 +83,7 @@ class ScenarioRun:
     def _wait_until_ready(self) -> str:
         count = self._scenario.node.enis
         self._must(lambda now: self._state(schema.Expect(enis={"free": count}), now), KERNEL_WAIT_MS)
+        self._links_at_first = frozenset(link.name for link in self._look().links[HOME])
         return f"{count} free ENIs"
 
     def _step(self, step: schema.Step) -> str:
@@ -106,94 +104,83 @@ class ScenarioRun:
 
     def _act(self, step: schema.Step) -> str:
         """Do what the verb says; what it gave, for people."""
-        if step.add is not None:
-            return self._add(step.add, step.expect)
-        if step.delete is not None:
-            return self._delete(step.delete, step.expect)
-        if step.echo is not None:
-            return self._echo(step.echo.container)
-        if step.netns_delete is not None:
-            self._delete_netns(step.netns_delete)
-        elif step.clock_advance is not None:
-            self._world.advance_clock(step.clock_advance)
-        elif step.agent_kill:
-            self._world.kill_agent()
-            self._is_agent_up = False
-        elif step.agent_start is not None:
-            self._world.start_agent(step.agent_start.after if isinstance(step.agent_start, schema.AgentStart) else 0)
-        elif step.agent_crash is not None:
-            self._world.crash_agent_at(step.agent_crash.at, step.agent_crash.back)
+        for key in schema.VERBS:
+            asked = getattr(step, key)
+            if asked is not None:
+                return self._verbs[key](asked, step.expect) or ""
         return ""
+
+    def _make_verbs(self) -> Mapping[str, Callable[[Any, schema.Expect | None], str | None]]:
+        world, runtime_ = self._world, self._runtime
+        return {
+            "add": self._add,
+            "delete": self._delete,
+            "netns_delete": lambda name, _: runtime_.delete_netns(name),
+            "runtime_forget": lambda name, _: runtime_.forget(name),
+            "check": lambda check, expected: self._ask(lambda: runtime_.check(check), expected),
+            "gc": lambda gc, expected: self._ask(lambda: runtime_.collect(gc.valid, self._last_records), expected),
+            "status": lambda _, expected: self._ask(lambda: runtime_.status(self._last_records), expected),
+            "echo": lambda echo, _: self._echo(echo.container),
+            "clock_advance": lambda ms, _: world.advance_clock(ms),
+            "agent_kill": lambda *_: self._kill_agent(),
+            "agent_start": lambda start, _: world.start_agent(0 if start is True else start.after),
+            "agent_crash": lambda crash, _: world.crash_agent_at(crash.at, crash.back),
+        }
+
+    def _kill_agent(self) -> None:
+        self._world.kill_agent()
+        self._is_agent_up = False
 
     def _state(self, expected: schema.Seen, now: Snapshot) -> list[str]:
         macs = {str(eni.id): eni.mac for eni in self._world.enis}
-        netns = {name: container.netns for name, container in self._containers.items()}
-        return expect.state(expected, now, macs, netns, self._resolve)
+        return expect.state(expected, now, macs, self._runtime.namespaces, self._runtime.resolve)
 
     def _add(self, add: schema.Add, expected: schema.Expect | None) -> str:
         before = self._look()
-        container = self._containers.get(add.container) or self._new_container(add)
-        self._containers[add.container] = container
-        network = container.networks.get(add.ifname) or self._network(before, tuple(add.capabilities))
-        container = replace(container, networks={**container.networks, add.ifname: network})
-        self._containers[add.container] = container
-        sandbox = containers.sandbox(add.container, add.ifname, container)
-        arguments = (*sandbox.arguments, *self._resolve_all(add.args).items())
-        sandbox = replace(sandbox, arguments=arguments, capabilities=self._resolve_all(add.capabilities))
-        attachment = Attachment(network.name, add.container, add.ifname)
-        self._auditor.adding(attachment, container.pod)
-        answer = self._drive(self._runtime.add(network, sandbox))
-        older = frozenset(grant.attachment for grant in self._auditor.grants if grant.owner == container.pod)
-        eni = ""
+        attachment, answer = self._runtime.add(add, self._last_records)
+        older = frozenset(grant.attachment for grant in self._auditor.grants if grant.owner == add.pod)
+        eni = gave = ""
         if answer.failure is None:
-            grant = self._grant(attachment, container, answer.result)
+            grant = self._runtime.read(attachment, answer.result)
             self._no_violation(self._auditor.check_grant(grant, before))
             self._auditor.granted(grant)
-            self._containers[add.container] = replace(container, grants={**container.grants, add.ifname: grant})
+            self._runtime.keep(grant, answer.result)
             eni = self._auditor.eni_id(grant.mac)
-        self._fail_if(expect.answer(expected, answer, eni, self._resolve))
+            gave = ", ".join(grant.addresses) if grant.leased else eni
+        else:
+            self._auditor.refused(attachment)
+        self._fail_if(expect.answer(expected, answer, eni, self._runtime.resolve))
         self._unharmed(before, older | {attachment})
-        return eni or str(answer.failure)
+        return gave or str(answer.failure)
 
     def _delete(self, delete: schema.Delete, expected: schema.Expect | None) -> str:
         before = self._look()
-        if delete.pod is not None:
-            self._containers.setdefault(delete.container, Container(delete.pod, f"/run/netns/{delete.container}"))
-        container = self._container(delete.container)
-        network = container.networks.get(delete.ifname) or self._network(before, ())
-        sandbox = containers.sandbox(delete.container, delete.ifname, container)
-        if delete.netns is not None:
-            sandbox = replace(sandbox, netns=delete.netns)
-        attachment = Attachment(network.name, delete.container, delete.ifname)
-        self._auditor.ending(attachment)
-        answer = self._drive(self._runtime.delete(network, sandbox))
-        if answer.failure is None:
-            self._auditor.ended(attachment)
-        self._fail_if(expect.answer(expected, answer, "", self._resolve))
+        attachment, answer = self._runtime.delete(delete, self._last_records)
+        self._fail_if(expect.answer(expected, answer, "", self._runtime.resolve))
         self._unharmed(before, frozenset({attachment}))
         return "" if answer.failure is None else str(answer.failure)
 
-    def _delete_netns(self, name: str) -> None:
-        netns = self._container(name).netns
-        self._world.delete_netns(netns)
-        self._auditor.netns_deleted(netns)
+    def _ask(self, verb: Callable[[], plan.Answer], expected: schema.Expect | None) -> str:
+        """CHECK, GC or STATUS: nobody who is not ended by it may be harmed."""
+        before = self._look()
+        answer = verb()
+        self._fail_if(expect.answer(expected, answer, "", self._runtime.resolve))
+        self._unharmed(before, frozenset())
+        return "" if answer.failure is None else str(answer.failure)
+
+    def _ran(self, outcome: PluginOutcome) -> None:
+        self._plugins.append(outcome)
+        self._report(events.PluginRan(outcome))
+        self._no_violation(self._auditor.check_call(outcome))
 
     def _echo(self, name: str) -> str:
-        container = self._container(name)
-        answered = []
-        for grant in container.grants.values():
-            for gateway in self._gateways(grant):
-                if not self._world.echo(container.netns, gateway, ECHO_MS):
-                    raise StepFailed(f"no answer from the gateway {gateway}", self._views(self._look()))
-                answered.append(gateway)
-        if not answered:
+        netns, gateways = self._runtime.container(name).netns, self._runtime.gateways(name)
+        for gateway in gateways:
+            if not self._world.echo(netns, gateway, ECHO_MS):
+                raise StepFailed(f"no answer from the gateway {gateway}")
+        if not gateways:
             raise StepFailed(f"{name} has no address to send an echo request from")
-        return f"answered by {', '.join(answered)}"
-
-    def _gateways(self, grant: audit.Grant) -> list[str]:
-        subnets = [eni.subnet for eni in self._world.enis if eni.mac == grant.mac]
-        families = sorted({":" in address for address in grant.addresses})
-        return [subnet.gateway6 if is_ipv6 else subnet.gateway4 for subnet in subnets for is_ipv6 in families]
+        return f"answered by {', '.join(gateways)}"
 
     def _settle(self) -> str:
         """Past every timer, and over a restart of the agent, all invariants hold and the records stay what they are."""
@@ -202,17 +189,48 @@ class ScenarioRun:
         at_rest = schema.Expect(enis={"returning": 0, "reserved": 0})
         self._must(lambda now: self._state(at_rest, now), KERNEL_WAIT_MS)
         self._check_invariants()
-        before = _settled(self._look().records)
+        before = {record.eni.id: _told(record) for record in self._look().records}
         self._world.kill_agent()
         self._world.start_agent()
 
-        def unchanged(now: Snapshot) -> list[str]:
-            after = _settled(now.records)
-            return [f"restart-neutral: {one} before the restart" for one in before if one not in after]
+        def changed(now: Snapshot) -> list[audit.Violation]:
+            after = {record.eni.id: _told(record) for record in now.records}
+            return [
+                audit.Violation(
+                    audit.RESTART_NEUTRAL, eni, f"before the restart {told}", f"now {after.get(eni, 'gone')}"
+                )
+                for eni, told in before.items()
+                if after.get(eni) != told
+            ]
 
-        self._must(unchanged, KERNEL_WAIT_MS)
+        self._must(lambda now: self._judge(changed(now)), KERNEL_WAIT_MS)
         self._check_invariants()
         return ""
+
+    def _end_all(self) -> str:
+        """When every container has ended and every timer has run out, nothing is left of any of them."""
+        for attachment, failure in self._runtime.end_all():
+            twice = "the runtime has sent DEL twice, the second time without a netns"
+            violation = audit.Violation(audit.DEL_CONVERGES, str(attachment), twice, f"it fails: {failure}")
+            self._no_violation((violation,))
+        bridges = {str(plugin.netconf().get("bridge", "cni0")) for plugin in self._scenario.network.plugins}
+
+        def left(now: Snapshot) -> list[str]:
+            return self._judge(self._auditor.check_end(now, self._links_at_first | bridges))
+
+        # A timer runs from when the agent sees what starts it, and that may be just after its clock was advanced.
+        for within_ms in (END_WAIT_MS, END_WAIT_MS, KERNEL_WAIT_MS):
+            self._world.advance_clock(SETTLE_MS)
+            try:
+                self._must(left, within_ms)
+                break
+            except StepFailed:
+                if within_ms == KERNEL_WAIT_MS:
+                    raise
+        self._check_invariants()
+        if self._scenario.breaks and not self._broken:
+            raise StepFailed(f"these plugins are expected to break `{self._scenario.breaks}`, but did not")
+        return f"as expected, it breaks {self._broken[0]}" if self._broken else ""
 
     def _bring_agent_back(self) -> None:
         """A scenario may end with the agent down, or on its way back."""
@@ -221,60 +239,13 @@ class ScenarioRun:
         except StepFailed:
             self._world.start_agent()
 
-    def _container(self, name: str) -> Container:
-        """A container that a step has made. A step that failed before it is why there may be none."""
-        if name not in self._containers:
-            raise StepFailed(f"no step has made the container {name}")
-        return self._containers[name]
-
-    def _grant(self, attachment: Attachment, container: Container, result: Mapping[str, Any]) -> audit.Grant:
-        try:
-            return containers.grant(attachment, container, result)
-        except ValueError as error:
-            raise StepFailed(str(error), self._views(self._look())) from error
-
-    def _new_container(self, add: schema.Add) -> Container:
-        return Container(add.pod, self._world.create_netns(add.container, dad=self._scenario.dad))
-
-    def _network(self, now: Snapshot, capabilities: tuple[str, ...]) -> plan.NetworkList:
-        """The conf of a new attachment. Under host-device the device plugin's part is played here (design D5)."""
-        network = self._scenario.network
-        device = network.device or ""
-        if self._chain == "host-device" and not device:
-            free = [record.eni.name for record in self._last_records if record.state == "free"]
-            if not free:
-                raise StepFailed("the device plugin has no free ENI to give", self._views(now))
-            device = free[0]
-        return plan.conflist(
-            self._chain,
-            name=network.name,
-            cni_version=network.cni_version,
-            socket=self._world.socket,
-            device=device,
-            routes=[route.model_dump(exclude_none=True) for route in network.routes],
-            arguments=network.args,
-            capabilities=capabilities,
-        )
-
-    def _drive(self, calls: plan.Calls) -> plan.Answer:
-        try:
-            call = next(calls)
-            while True:
-                outcome = self._world.execute(call)
-                self._plugins.append(outcome)
-                self._report(events.PluginRan(outcome))
-                call = calls.send(outcome)
-        except StopIteration as stop:
-            answer: plan.Answer = stop.value
-            return answer
-
     def _unharmed(self, before: Snapshot, touched: frozenset[Attachment]) -> None:
         self._no_violation(self._auditor.check_step(before, self._look(), touched))
 
     def _check_invariants(self) -> None:
         def broken(now: Snapshot) -> list[str]:
             died = ["the agent does not run, and no step has stopped it"] if self._is_agent_up else []
-            problems = [str(violation) for violation in self._auditor.check(now)]
+            problems = self._judge(self._auditor.check(now))
             return problems if now.agent_running else [*died, *problems]
 
         self._must(broken, KERNEL_WAIT_MS)
@@ -292,7 +263,13 @@ class ScenarioRun:
             raise StepFailed("; ".join(problems), self._views(self._look()))
 
     def _no_violation(self, violations: Sequence[audit.Violation]) -> None:
-        self._fail_if([str(violation) for violation in violations])
+        self._fail_if(self._judge(violations))
+
+    def _judge(self, violations: Sequence[audit.Violation]) -> list[str]:
+        """The violations that the scenario does not expect of these plugins."""
+        expected = [str(one) for one in violations if one.invariant == self._scenario.breaks]
+        self._broken += expected
+        return [str(one) for one in violations if one.invariant != self._scenario.breaks]
 
     def _views(self, now: Snapshot) -> list[tuple[str, str]]:
         """The agent's and the kernel's view, side by side, and what the runtime was told."""
@@ -317,40 +294,11 @@ class ScenarioRun:
         except WorldFault:
             return ()
 
-    def _resolve_all(self, value: Any) -> Any:
-        """The same for every text in it."""
-        if isinstance(value, str):
-            return self._resolve(value)
-        if isinstance(value, Mapping):
-            return {key: self._resolve_all(one) for key, one in value.items()}
-        return [self._resolve_all(one) for one in value] if isinstance(value, tuple) else value
 
-    def _resolve(self, text: str) -> str:
-        """A text with the values of its ``${container.output}`` in their places."""
-
-        def value(match: object) -> str:
-            name, _, output = match[1].partition(".")  # type: ignore[index]
-            return self._output(name, output)
-
-        return references.REFERENCE.sub(value, text)
-
-    def _output(self, name: str, output: str) -> str:
-        container = self._container(name)
-        if output == "netns":
-            return container.netns
-        grant = next(iter(container.grants.values()), None)
-        if grant is None:
-            raise StepFailed(f"${{{name}.{output}}} has no value: the ADD of {name} gave nothing")
-        if output == "mac":
-            return grant.mac
-        if output == "eni":
-            return self._auditor.eni_id(grant.mac)
-        wanted_v6 = output == "ipv6"
-        return next((one.partition("/")[0] for one in grant.addresses if (":" in one) == wanted_v6), "")
-
-
-def _settled(records: Sequence[EniRecord]) -> list[str]:
-    return [f"{record.eni.id} {record.state} of {record.attachment}, owner {record.owner!r}" for record in records]
+def _told(record: EniRecord) -> str:
+    """What a record says; the reason is only for people."""
+    whose = f" of {record.attachment}, owner {record.owner!r}" if record.attachment else ""
+    return f"the agent says {record.state}{whose}"
 
 
 def _title(step: schema.Step) -> str:
@@ -363,6 +311,10 @@ def _title(step: schema.Step) -> str:
         subject = step.delete.container
     elif step.echo is not None:
         subject = step.echo.container
+    elif step.check is not None:
+        subject = step.check.container
+    elif step.gc is not None:
+        subject = f"but {', '.join(step.gc.valid) or 'nobody'}"
     else:
-        subject = step.netns_delete or (f"{step.clock_advance} ms" if step.clock_advance else "")
+        subject = step.netns_delete or step.runtime_forget or (f"{step.clock_advance} ms" if step.clock_advance else "")
     return f"{step.verb} {subject}".strip()

@@ -36,6 +36,7 @@ _POD = r"^[^/\s;=]+/[^/\s;=]+$"
 _ARGUMENT = r"^[^;=]+$"
 _IFNAME = r"^[^/:\s]+$"
 _NAME = r"^[a-z0-9][a-z0-9-]*$"
+_PLUGIN = r"^[a-z0-9][A-Za-z0-9_.-]*$"
 
 # Pattern → what a text that matches it is, for people.
 MEANINGS: Mapping[str, str] = {
@@ -44,10 +45,12 @@ MEANINGS: Mapping[str, str] = {
     _ARGUMENT: "a text without `;` and `=`",
     _IFNAME: "an interface name: no `/`, no `:`, no space",
     _NAME: "a name: lower-case letters, digits and `-`",
+    _PLUGIN: "a plugin's file name: letters, digits, `_`, `.` and `-`, with a small letter or a digit first",
 }
 
 Duration = Annotated[int, BeforeValidator(_milliseconds, json_schema_input_type=str)]
 ContainerId = Annotated[str, StringConstraints(pattern=_CONTAINER_ID, max_length=64)]
+PluginName = Annotated[str, StringConstraints(pattern=_PLUGIN, max_length=64)]
 PodName = Annotated[str, StringConstraints(pattern=_POD, max_length=253)]
 CniArgument = Annotated[str, StringConstraints(pattern=_ARGUMENT)]
 Ifname = Annotated[str, StringConstraints(pattern=_IFNAME, min_length=1, max_length=15)]
@@ -82,6 +85,30 @@ class Route(Strict):
     gw: str | None = None
 
 
+class PluginIpam(BaseModel):
+    """The ``ipam`` section of a plugin; every key but ``type`` is the plugin's own."""
+
+    model_config = ConfigDict(extra="allow", strict=True, frozen=True)
+    type: PluginName
+
+
+class Plugin(BaseModel):
+    """One plugin of a conflist; every key but ``type`` and ``ipam`` is the plugin's own."""
+
+    model_config = ConfigDict(extra="allow", strict=True, frozen=True)
+    type: PluginName
+    ipam: PluginIpam | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """File names of the plugin and of its IPAM plugin."""
+        return (self.type,) if self.ipam is None else (self.type, self.ipam.type)
+
+    def netconf(self) -> dict[str, Any]:
+        """The plugin's object in the conflist."""
+        return self.model_dump(exclude_unset=True)
+
+
 class Network(Strict):
     """The network configuration list of the node."""
 
@@ -89,7 +116,22 @@ class Network(Strict):
     cni_version: str = Field(default="1.0.0", alias="cniVersion")
     routes: tuple[Route, ...] = ()
     device: str | None = Field(default=None, description="one fixed `device` for all pods, under host-device")
+    ipam: dict[str, Any] = Field(
+        default={}, description="more keys of the `ipam` section, such as {connect-timeout: 2}"
+    )
     args: dict[str, Any] = Field(default={}, description="the conf's `args`, such as {cni: {ips: [10.64.0.11/24]}}")
+    delegate: Literal["exec"] | None = Field(default=None, description="exclusive-device runs enim as a process")
+    plugins: tuple[Plugin, ...] = Field(
+        default=(), description="a conflist of its own in place of `chain`: the plugins in order, as CNI has them"
+    )
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Network:
+        """The keys that shape the conf of a chain say nothing beside one that is given whole."""
+        others = self.model_fields_set & {"routes", "device", "delegate", "ipam", "args"}
+        if self.plugins and others:
+            raise ValueError(f"`plugins` is the whole conf: `{min(others)}` goes into it")
+        return self
 
 
 class Add(Strict):
@@ -111,6 +153,19 @@ class Delete(Strict):
     pod: PodName | None = Field(default=None, description="of a container that no step has added")
 
 
+class Check(Strict):
+    """The runtime sends CHECK for a container, with the result of its ADD."""
+
+    container: ContainerId
+    ifname: Ifname = "eth0"
+
+
+class Gc(Strict):
+    """The runtime collects garbage: a DEL for whatever else it has cached, then GC with the list of what is valid."""
+
+    valid: tuple[ContainerId, ...]
+
+
 class Echo(Strict):
     """An ICMP echo request from inside the pod must be answered, on every address family that ADD gave it."""
 
@@ -123,7 +178,7 @@ class AgentStart(Strict):
     after: Duration
 
 
-Failpoint = Literal["add.A1", "add.A2", "del.D1", "del.D2"]
+Failpoint = Literal["add.A1", "add.A2", "add.reply", "del.D1", "del.D2"]
 
 
 class AgentCrash(Strict):
@@ -131,6 +186,19 @@ class AgentCrash(Strict):
 
     at: Failpoint
     back: Duration = 200
+
+
+Invariant = Literal[
+    "exclusive",
+    "conserved",
+    "no-stale-harm",
+    "del-converges",
+    "return-before-reuse",
+    "restart-neutral",
+    "fail-closed",
+    "bounded",
+    "identity-restored",
+]
 
 
 class EniIs(Strict):
@@ -174,6 +242,7 @@ class Seen(Strict):
         default=None, description="the container whose ENI counts as the pod's; null: none does"
     )
     links: dict[str, LinkIs] | None = Field(default=None, description="ENI (eni-1 …) → what the kernel shows of it")
+    leases: Annotated[int, Field(ge=0)] | None = Field(default=None, description="addresses on host-local's record")
 
     @model_validator(mode="after")
     def _not_empty(self) -> Seen:
@@ -209,6 +278,14 @@ class Step(Strict):
     add: Add | None = None
     delete: Delete | None = Field(default=None, alias="del")
     netns_delete: ContainerId | None = Field(default=None, alias="netns.delete")
+    runtime_forget: ContainerId | None = Field(
+        default=None,
+        alias="runtime.forget",
+        description="the runtime loses its record of a container: no DEL ever comes",
+    )
+    check: Check | None = None
+    gc: Gc | None = None
+    status: Literal[True] | None = Field(default=None, description="the runtime asks whether ADD would work")
     echo: Echo | None = None
     clock_advance: Duration | None = Field(default=None, alias="clock.advance")
     agent_kill: Literal[True] | None = Field(default=None, alias="agent.kill")
@@ -225,8 +302,9 @@ class Step(Strict):
         if not verbs and self.expect is None and self.eventually is None:
             raise ValueError("a step needs a verb, `expect` or `eventually`")
         expected = self.expect.model_fields_set if self.expect else set()
-        if "error" in expected and verbs[:1] not in (["add"], ["delete"]):
-            raise ValueError("`error` is about the verb: it stands in the `expect` of an add or a del")
+        if "error" in expected and verbs[:1] not in ([verb] for verb in CNI_VERBS):
+            spelt = ", ".join(map(verb_text, CNI_VERBS))
+            raise ValueError(f"`error` is about the verb: it stands in the `expect` of one of {spelt}")
         for key in ("eni", "result"):
             if key in expected and verbs[:1] != ["add"]:
                 raise ValueError(f"`{key}` is about what an ADD gave: it stands in the `expect` of an add")
@@ -241,7 +319,21 @@ class Step(Strict):
         return "eventually" if self.expect is None else "expect"
 
 
-VERBS = ("add", "delete", "netns_delete", "echo", "clock_advance", "agent_kill", "agent_start", "agent_crash")
+VERBS = (
+    "add",
+    "delete",
+    "netns_delete",
+    "runtime_forget",
+    "check",
+    "gc",
+    "status",
+    "echo",
+    "clock_advance",
+    "agent_kill",
+    "agent_start",
+    "agent_crash",
+)
+CNI_VERBS = ("add", "delete", "check", "gc", "status")
 
 
 def verb_text(key: str) -> str:
@@ -259,21 +351,30 @@ class Scenario(Strict):
     network: Network = Network()
     chain: Chain | None = None
     chains: Annotated[tuple[Chain, ...], Field(min_length=1)] | None = None
+    breaks: Invariant | None = Field(
+        default=None,
+        description="the invariant that these plugins are expected to break; not breaking it is the failure",
+    )
     dad: bool = Field(default=False, description="leave IPv6 duplicate address detection on in the pods")
     steps: Annotated[tuple[Step, ...], Field(min_length=1)]
     finally_: tuple[Step, ...] = Field(default=(), alias="finally", description="run in any case")
 
     @model_validator(mode="after")
     def _one_of_chain_and_chains(self) -> Scenario:
-        if (self.chain is None) == (self.chains is None):
-            raise ValueError("give either `chain` or `chains`")
+        given = (self.chain is not None, self.chains is not None, bool(self.network.plugins))
+        if sum(given) != 1:
+            raise ValueError("give one of `chain`, `chains` and `network.plugins`")
         return self
 
     @property
-    def all_chains(self) -> tuple[Chain, ...]:
-        """The upper plugins to run it with, in the file's order."""
-        return self.chains if self.chain is None else (self.chain,)  # type: ignore[return-value]
+    def all_chains(self) -> tuple[str, ...]:
+        """The upper plugins to run it with, in the file's order; of a conflist of its own, what it is made of."""
+        if self.network.plugins:
+            return (",".join("+".join(plugin.names) for plugin in self.network.plugins),)
+        return (self.chain,) if self.chain is not None else self.chains or ()
 
     def plugins(self, chain: str) -> tuple[str, ...]:
         """File names of the plugins that a run in this chain needs."""
+        if self.network.plugins:
+            return tuple(name for plugin in self.network.plugins for name in plugin.names)
         return (chain, "enim")

@@ -36,6 +36,7 @@ class Node:
     def __init__(self, enis: Sequence[Eni], sync_ns: int = 0, delay_ns: int = 0) -> None:
         self.enis: Sequence[Eni] = tuple(enis)
         self.socket = "/run/enim/agent.sock"
+        self.state_directory = "/var/lib/cni"
         self.driver = Driver()
         self.changes = Changes(self.driver)
         self.kernel = kernel.Kernel(self.changes.note)
@@ -94,10 +95,16 @@ class Node:
     def snapshot(self) -> Snapshot:
         """What the agent says and what the kernel shows, now."""
         links = {path: self.kernel.links(path) for path in self.kernel.paths()}
+        running = self._plugins.running_count
         if self._agent is None:
-            return Snapshot((), agent_running=False, clock_ms=0, links=links)
+            return Snapshot((), agent_running=False, clock_ms=0, links=links, plugins_running=running)
         return Snapshot(
-            self._agent.records(), agent_running=True, clock_ms=self.driver.now_ns // NS_PER_MS, links=links
+            self._agent.records(),
+            agent_running=True,
+            clock_ms=self.driver.now_ns // NS_PER_MS,
+            links=links,
+            plugins_running=running,
+            adds_in_flight=self._agent.adds_in_flight,
         )
 
     def advance_clock(self, ms: int) -> None:

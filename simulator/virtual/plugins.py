@@ -14,7 +14,7 @@ import os
 from collections.abc import Callable, Generator, Mapping
 from typing import Any, TypeAlias
 
-from enim import commands, config, effects, errors, exclusive, result
+from enim import addresses, config, effects, errors, exclusive, exclusive_upkeep, result, verbs
 from simulator.chain import models, moves
 from simulator.errors import KernelFault
 from simulator.model import Link, PluginCall, PluginOutcome
@@ -87,6 +87,12 @@ class Plugins:
         self._driver = driver
         self._kernel = links
         self._network = network
+        self._runs: list[Run] = []
+
+    @property
+    def running_count(self) -> int:
+        """How many plugin processes have not ended."""
+        return sum(run.is_alive for run in self._runs)
 
     def start(self, call: PluginCall) -> Run:
         """Start a process; it does nothing before time goes on."""
@@ -100,6 +106,7 @@ class Plugins:
         run.process = self._driver.start(f"{call.plugin} {call.environment.get('CNI_COMMAND')}", flow, handlers)
         for ends in (run.process.on_end, run.process.on_kill):
             ends.append(lambda: self._close(run))
+        self._runs = [*(one for one in self._runs if one.is_alive), run]
         return run
 
     def _handlers(self, run: Run) -> Handlers:
@@ -113,6 +120,7 @@ class Plugins:
             effects.MoveIn: _calling(self._move_in),
             effects.Configure: _calling(self._configure),
             effects.MoveOut: _calling(self._move_out),
+            effects.Addresses: _calling(self._addresses),
             effects.Delegate: lambda one, pending: self._delegate(run, one, pending),
             effects.Print: lambda one, pending: _print(run, one, pending),
             effects.Log: lambda one, pending: _log(run, one, pending),
@@ -198,6 +206,12 @@ class Plugins:
                 number = errno.EHOSTUNREACH if ":" in gateway else errno.ENETUNREACH
                 raise KernelFault(f"add a route to {dst} via {gateway}", number, os.strerror(number))
 
+    def _addresses(self, one: effects.Addresses) -> frozenset[tuple[int, int, int]]:
+        for link in self._kernel.links(one.netns):
+            if link.name == one.ifname:
+                return frozenset(addresses.parse_prefix(text) for text in link.addresses)
+        raise KernelFault(f"look at {one.ifname} in {one.netns}", errno.ENODEV, "it is not there")
+
     def _move_out(self, one: effects.MoveOut) -> bool:
         link = next((link for link in self._kernel.links(one.netns) if link.name == one.ifname), None)
         if link is None:
@@ -254,10 +268,18 @@ def _calling(call: Callable[[Any], Any]) -> Callable[[Any, Pending], None]:
     return handle
 
 
+_EXCLUSIVE_DEVICE: Commands = {
+    "ADD": exclusive.add,
+    "DEL": exclusive.delete,
+    "CHECK": exclusive_upkeep.check,
+    "GC": exclusive_upkeep.collect,
+    "STATUS": exclusive_upkeep.status,
+}
+
 # File name → the process that it is.
 PLUGINS: Mapping[str, Main] = {
-    "enim": _main({"ADD": commands.add, "DEL": commands.delete}, config.VERSIONS),
-    "exclusive-device": _main({"ADD": exclusive.add, "DEL": exclusive.delete}, config.WITH_INTERFACES),
+    "enim": _main(verbs.COMMANDS, config.VERSIONS),
+    "exclusive-device": _main(_EXCLUSIVE_DEVICE, config.WITH_INTERFACES),
     "host-device": lambda environment, stdin: models.main(environment, stdin, models.DEBIAN),
     "host-device-1.9": lambda environment, stdin: models.main(environment, stdin, models.NEWEST),
 }

@@ -11,8 +11,11 @@ from simulator.scenario import load
 
 SCENARIOS = Path(__file__).parents[2] / "scenarios"
 # Each lab has its own place for namespaces, and a kernel its own explanation beside the errno.
-THEIR_OWN = re.compile(r"/\w+(?=/netns/)|(?<=Network is unreachable): [^)]*")
-RUNS = [(file, chain) for file in load.find((SCENARIOS,)) for chain in load.load(file).scenario.all_chains]
+THEIR_OWN = re.compile(r"/\w+(?=/netns/)|(?<=reached at )[^ ]+|(?<=Network is unreachable): [^)]*")
+ALL = [(load.load(file).scenario, file) for file in load.find((SCENARIOS,))]
+PLUGINS = {(file, chain): one.plugins(chain) for one, file in ALL for chain in one.all_chains}
+SIM = labs.Sim("compared")
+RUNS = [run for run, plugins in PLUGINS.items() if not SIM.lacks(plugins)]
 
 
 def steps(lab: str, file: Path, chain: str) -> list[str]:
@@ -30,6 +33,10 @@ def steps(lab: str, file: Path, chain: str) -> list[str]:
 
     composition.run_scenarios([file], lab, chain, [take])
     return seen
+
+
+def test_only_networks_without_enim_cannot_be_compared() -> None:
+    assert {run for run in PLUGINS if run not in RUNS} == {run for run in PLUGINS if "enim" not in PLUGINS[run]}
 
 
 @pytest.mark.parametrize(("file", "chain"), RUNS, ids=lambda one: one.stem if isinstance(one, Path) else one)

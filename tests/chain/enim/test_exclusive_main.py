@@ -211,10 +211,26 @@ def test_call_without_a_command_explains_itself(node, plugins):
     assert (done.returncode, done.stdout, done.stderr[:16]) == (0, b"", b"exclusive-device")
 
 
-@pytest.mark.parametrize("command", ["CHECK", "GC", "STATUS"])
-def test_other_commands_are_unknown(node, plugins, command):
-    error = failed(Pod(node, plugins).run(command))
-    assert (error["code"], error["msg"]) == (4, f"unknown CNI_COMMAND: {command}")
+def test_check_compares_the_pod_with_what_add_gave_and_asks_the_delegate(node, plugins):
+    pod = Pod(node, plugins)
+    previous = {"prevResult": succeeded(pod.run("ADD"))}
+    assert succeeded(pod.run("CHECK", netconf=previous)) is None
+    assert pod.calls()[1:] == ["CHECK c1 0"]
+    node.ip("address", "del", "2001:db8::10/64", "dev", "eth0", netns=pod.netns)
+    error = failed(pod.run("CHECK", netconf=previous))
+    assert (error["code"], error["msg"]) == (107, "eth0 has lost its address 2001:db8::10/64")
+    node.ip("link", "set", "eth0", "name", "eth1", netns=pod.netns)
+    assert failed(pod.run("CHECK", netconf=previous))["code"] == 104
+    assert pod.calls()[2:] == []
+
+
+@pytest.mark.parametrize("command", ["GC", "STATUS"])
+def test_gc_and_status_are_handed_on_to_the_delegate(node, plugins, command):
+    pod = Pod(node, plugins)
+    nobody = dict.fromkeys(("CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME"), "")
+    assert succeeded(pod.run(command, netconf={"cniVersion": "1.1.0"}, **nobody)) is None
+    assert pod.calls() == [f"{command}  1"]
+    assert failed(pod.run(command))["code"] == 1  # not a verb of 1.0.0
 
 
 # The delegate's process

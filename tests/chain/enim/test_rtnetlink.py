@@ -114,6 +114,19 @@ def test_find_link_sees_one_of_many(node):
 # MoveIn
 
 
+def test_addresses_of_a_link_are_of_both_families_with_their_prefixes(node):
+    netns = node.create_netns()
+    node.create_nic("eth0", MAC)
+    node.ip("link", "set", "eth0", "netns", netns)
+    node.ip("address", "add", "192.0.2.10/24", "dev", "eth0", netns=netns)
+    node.ip("address", "add", "2001:db8::10/64", "dev", "eth0", netns=netns)
+    found = rtnetlink.addresses_of(effects.Addresses(netns, "eth0"))
+    assert found == {(4, 0xC000020A, 24), (6, 0x20010DB8 << 96 | 0x10, 64)}
+    with pytest.raises(errors.KernelError) as caught:
+        rtnetlink.addresses_of(effects.Addresses(netns, "eth1"))
+    assert caught.value.errno == errno.ENODEV
+
+
 def test_move_in_renames_and_keeps_the_home_name_as_alias(node):
     netns = node.create_netns()
     ifindex = node.create_nic("eni1", up=True)

@@ -166,9 +166,7 @@ def test_add_looks_at_no_netns_if_told_so():
     "changes",
     [
         {"routes": [{"dst": "nonsense"}]},
-        {"netconf": {"ipam": "enim"}},
-        {"netconf": {"args": {"cni": {"ips": ["nonsense"]}}}},
-        {"netconf": {"ipam": {"socket": 7}}},
+        *({"netconf": one} for one in ({"ipam": "enim"}, {"ipam": {"socket": 7}}, {"args": {"cni": {"ips": ["no"]}}})),
     ],
 )
 def test_add_with_a_wrong_configuration_asks_for_nothing(changes):
@@ -184,10 +182,10 @@ def test_add_waits_for_the_agent_with_growing_pauses():
     assert play(commands.add(call(version="")), *script) is None
 
 
-@pytest.mark.parametrize(
-    ("command", "flow", "budget_ms"), [("ADD", commands.add, 30_000), ("DEL", commands.delete, 25_000)]
-)
-def test_an_agent_that_stays_down_is_code_11_within_the_budget(command, flow, budget_ms):
+@pytest.mark.parametrize(("timeout", "add_ms", "del_ms"), [(None, 30_000, 25_000), (2, 2_000, 2_000)])
+@pytest.mark.parametrize("command", ["ADD", "DEL"])
+def test_an_agent_that_stays_down_is_code_11_within_the_budget(command, timeout, add_ms, del_ms):
+    flow, budget_ms = (commands.add, add_ms) if command == "ADD" else (commands.delete, del_ms)
     pauses_ms = []
 
     def refuse(_):
@@ -199,8 +197,9 @@ def test_an_agent_that_stays_down_is_code_11_within_the_budget(command, flow, bu
         effects.Sleep: lambda effect: pauses_ms.append(effect.ms),
         effects.Request: refuse,
     }
+    checked = call(command, netconf={"ipam": {"type": "enim", "socket": SOCKET, "connect-timeout": timeout}})
     with pytest.raises(errors.CniError) as caught:
-        process.drive(flow(call(command)), handlers)
+        process.drive(flow(checked), handlers)
     assert (caught.value.code, caught.value.details) == (11, "No such file or directory")
     assert budget_ms - commands.PAUSE_MS_MAX <= sum(pauses_ms) <= budget_ms
 

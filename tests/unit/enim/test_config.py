@@ -158,7 +158,21 @@ def test_read_refuses_a_command_that_the_plugin_lacks(command):
 @pytest.mark.parametrize("command", ["GC", "STATUS"])
 def test_read_of_a_node_wide_command_looks_at_no_container(command):
     changes = {"CNI_COMMAND": command, "CNI_CONTAINERID": "", "CNI_IFNAME": "a/b", "CNI_NETNS": ""}
-    assert read(changes=changes, commands=("GC", "STATUS")).command == command
+    stdin = b'{"name":"n","cniVersion":"1.1.0"}'
+    assert read(stdin, changes=changes, commands=("GC", "STATUS")).command == command
+
+
+@pytest.mark.parametrize(
+    ("command", "version", "code"),
+    [("CHECK", "0.3.1", 1), ("CHECK", "0.4.0", 0), ("GC", "1.0.0", 1), ("STATUS", "1.0.9", 1), ("STATUS", "1.1.0", 0)],
+)
+def test_read_refuses_a_verb_that_the_version_does_not_have(command, version, code):
+    stdin = b'{"name":"n","cniVersion":"%s"}' % version.encode()
+    asked = {"changes": {"CNI_COMMAND": command}, "commands": ("CHECK", "GC", "STATUS")}
+    if code == 0:
+        assert read(stdin, **asked).version == version
+    else:
+        assert refused(stdin, **asked).code == code
 
 
 @pytest.mark.parametrize("stdin", [b'{"name":"n"}', b'{"name":"n","cniVersion":""}', b'{"name":"n","cniVersion":null}'])

@@ -54,6 +54,20 @@ def test_socket_is_configured_or_of_the_environment_or_the_default():
     assert settings.socket(checked(CCE_SOCK="")) == "/var/run/cce-network-v2/cce-network.sock"
 
 
+def test_connect_timeout_can_only_shorten_the_time():
+    assert settings.connect_ms(checked(), 25_000) == 25_000
+    for seconds, ms in ((1, 1_000), (24, 24_000), (25, 25_000), (3_600, 25_000)):
+        assert settings.connect_ms(checked({"ipam": {"connect-timeout": seconds}}), 25_000) == ms
+
+
+@pytest.mark.parametrize("seconds", [0, -1, 1.5, "2", True, {}])
+def test_connect_timeout_is_strict_on_add_and_lenient_on_del(seconds):
+    netconf = {"ipam": {"connect-timeout": seconds}}
+    assert code_of(settings.connect_ms, checked(netconf), 25_000) == 7
+    assert code_of(settings.refuse_unusable, checked(netconf)) == 7
+    assert settings.connect_ms(checked(netconf, command="DEL"), 25_000) == 25_000
+
+
 @pytest.mark.parametrize("path", [7, {}, "x" * 108, "/a\0b"])
 def test_socket_is_strict_on_add_and_lenient_on_del(path):
     netconf = {"ipam": {"socket": path}}

@@ -1,6 +1,7 @@
 """Plugin processes as libcni runs them. The plugins here are small shell scripts."""
 
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -122,3 +123,15 @@ def test_output_until_the_timeout_is_kept(tmp_path: Path) -> None:
 def test_plugin_that_kills_itself_has_the_signal_as_its_exit_code(tmp_path: Path) -> None:
     plugin(tmp_path, "kill -TERM $$")
     assert execute.run(call(), tmp_path).exit_code == -15
+
+
+def test_plugins_that_run_are_counted_also_when_their_runtime_has_given_them_up(tmp_path: Path) -> None:
+    plugin(tmp_path, f"sleep 30 & echo $! >{tmp_path}/orphan; wait")
+    execute.run(call(timeout_ms=200), tmp_path)
+    orphan = int((tmp_path / "orphan").read_text())
+    assert execute.running_count(tmp_path) == 1
+    os.kill(orphan, signal.SIGKILL)
+    deadline = time.monotonic() + 5
+    while execute.running_count(tmp_path) != 0:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)

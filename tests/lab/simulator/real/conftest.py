@@ -72,6 +72,8 @@ class MemoryJournal:
 class ScriptedAgent:
     """An agent whose flow in the background is given, and which answers a request with its path."""
 
+    adds_in_flight = 0
+
     def __init__(self, background: Callable[[], Flow[None]] | None = None) -> None:
         self._background = background
 

@@ -80,7 +80,7 @@ def crash(scratch: Path, failpoint: str) -> list[Any]:
     return [agent.pid not in (0, first), b'"in_use"' in state]
 
 
-@pytest.mark.parametrize(("failpoint", "is_in_use"), [("add.A1", False), ("add.A2", True)])
+@pytest.mark.parametrize(("failpoint", "is_in_use"), [("add.A1", False), ("add.A2", False), ("add.reply", True)])
 def test_agent_dies_at_its_failpoint_and_the_reserve_finds_what_was_durable(
     in_lab: Callable[..., Any], failpoint: str, is_in_use: bool
 ) -> None:

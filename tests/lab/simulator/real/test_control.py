@@ -19,6 +19,8 @@ RECORDS = (
 class KnowingAgent:
     """Believes ``RECORDS``."""
 
+    adds_in_flight = 0
+
     def handle(self, request: wire.Request) -> Flow[wire.Reply]:
         yield WaitForChange(0)
         return wire.Reply(200)
@@ -44,7 +46,7 @@ def test_state_is_the_clock_and_every_record_in_full(agent: driver.Driver) -> No
     reply = control.handle(agent, wire.Request("GET", "/state"))
     state = json.loads(reply.body)
     assert (reply.status, reply.content_type) == (200, "application/json")
-    assert state["clock_ms"] == pytest.approx(agent.records()[1] // 1_000_000, abs=5_000)
+    assert state["clock_ms"] == pytest.approx(agent.state()[2] // 1_000_000, abs=5_000)
     first, second = state["records"]
     assert first == {
         "eni": {
@@ -71,7 +73,7 @@ def test_state_is_the_clock_and_every_record_in_full(agent: driver.Driver) -> No
 
 
 def test_clock_is_advanced_by_what_was_asked(agent: driver.Driver) -> None:
-    before_ms = agent.records()[1] // 1_000_000
+    before_ms = agent.state()[2] // 1_000_000
     reply = control.handle(agent, wire.Request("POST", "/clock", (("advance_ms", "3600000"),)))
     assert reply.status == 200
     assert 0 <= json.loads(reply.body)["clock_ms"] - before_ms - 3_600_000 < 5_000
@@ -79,12 +81,12 @@ def test_clock_is_advanced_by_what_was_asked(agent: driver.Driver) -> None:
 
 @pytest.mark.parametrize("value", ["", "-1", "1.5", "0x10", "\u0661", "1 ", "1" * 13, "later"])
 def test_advance_by_what_is_no_number_is_refused_and_the_clock_stays(agent: driver.Driver, value: str) -> None:
-    before_ns = agent.records()[1]
+    before_ns = agent.state()[2]
     reply = control.handle(agent, wire.Request("POST", "/clock", (("advance_ms", value),)))
     assert reply.status == 400
     assert json.loads(reply.body)["code"] == 400
     assert "advance_ms" in json.loads(reply.body)["message"]
-    assert agent.records()[1] - before_ns < 5_000_000_000
+    assert agent.state()[2] - before_ns < 5_000_000_000
 
 
 def test_advance_without_its_parameter_is_refused(agent: driver.Driver) -> None:

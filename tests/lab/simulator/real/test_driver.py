@@ -129,7 +129,7 @@ def test_kernel_that_hangs_for_one_flow_does_not_stop_the_others(stage: Any) -> 
     thread.start()
     assert entered.wait(PATIENCE_S)
     assert agent.handle(wire.Request("GET", "/v1/healthz")).status == 200
-    assert agent.records()[0] == ()
+    assert agent.state()[0] == ()
     leave.set()
     thread.join(PATIENCE_S)
 
@@ -202,7 +202,8 @@ def test_stop_ends_flows_that_wait_and_nothing_is_carried_out_any_more(stage: An
 
 
 @pytest.mark.parametrize(
-    ("failpoint", "kept"), [("add.A1", []), ("del.D1", ["reserved"]), ("del.D2", ["reserved", "released"])]
+    ("failpoint", "kept"),
+    [("add.A1", []), ("add.A2", ["reserved"]), ("del.D1", ["reserved"]), ("del.D2", ["reserved", "released"])],
 )
 def test_crash_comes_at_its_failpoint_before_or_after_the_event_is_durable(
     stage: Any, failpoint: str, kept: list[str]

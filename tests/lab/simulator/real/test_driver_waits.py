@@ -47,7 +47,7 @@ def test_advance_wakes_who_waits_for_the_time_that_has_come_and_is_remembered(st
     journal = stage.Journal()
     agent = stage.driver(journal=journal)
     thread = start_waiting(agent, 3_600_000)
-    before_ns = agent.records()[1]
+    before_ns = agent.state()[2]
     after_ns = agent.advance(3_600_000)
     thread.join(PATIENCE_S)
     assert not thread.is_alive()

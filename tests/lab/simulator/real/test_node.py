@@ -287,3 +287,16 @@ def test_node_ends_when_the_runner_hangs_up(start: Any) -> None:
     while init.exists() and time.monotonic() < deadline:
         time.sleep(0.005)
     assert not init.exists()
+
+
+def test_leases_of_host_local_are_read_and_its_other_files_left_out(in_lab: Any, plugins: dict[str, bytes]) -> None:
+    def look(scratch: Path) -> list[tuple[str, ...]]:
+        inside = node.Node(node.NodeSetup(0, plugins, {}), scratch)
+        network = Path(inside.state_directory) / "podnet"
+        network.mkdir()
+        files = {"10.88.0.2": "c1\neth0", "fd00::2": "c2\r\nnet1", "last_reserved_ip.0": "10.88.0.2", "lock": ""}
+        for name, text in files.items():
+            (network / name).write_text(text)
+        return [(one.network, one.address, one.container_id, one.ifname) for one in inside.snapshot().leases]
+
+    assert in_lab(look) == [("podnet", "10.88.0.2", "c1", "eth0"), ("podnet", "fd00::2", "c2", "net1")]

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from enim import commands, effects, exclusive, wire
+from enim import commands, effects, exclusive, settings, wire
 from simulator import topology
-from simulator.agent import api, audit, failpoints, flows, ledger, pool, reclaim
+from simulator.agent import api, audit, flows, ledger, pool, reclaim
 from simulator.effects import Flow, ListLinks, MoveHome, Now
 from simulator.errors import InvariantBroken
 from simulator.model import Eni
@@ -101,6 +101,11 @@ def deletes_nothing(_self: flows.Agent, _request: wire.Request) -> Flow[wire.Rep
     return api.done()
 
 
+def refuses(_self: flows.Agent, _request: wire.Request) -> Flow[wire.Reply]:
+    yield from ()
+    return api.error(500, "no")
+
+
 def frees_as_it_is(self: reclaim.Reclaimer, rows: list[tuple[reclaim.Row, reclaim._Sight]]) -> Flow[None]:
     """What is seen at home is free, restored or not."""
     now_ns = yield Now()
@@ -166,8 +171,8 @@ def undoes_all_but_the_move(checked: Any, plugin: str, _home_name: str, failure:
     return (yield from _undo(checked, plugin, "", failure))
 
 
-def asks_once(socket: str, request: wire.Request, budget: tuple[int, int, int]) -> Any:
-    return (yield effects.Request(socket, request, budget[1]))
+def asks_once(checked: Any, request: wire.Request, budget: tuple[int, int, int]) -> Any:
+    return (yield effects.Request(settings.socket(checked), request, budget[1]))
 
 
 @dataclass(frozen=True)
@@ -181,15 +186,18 @@ class Fault:
     chain: str = EXCLUSIVE_DEVICE
 
 
+STALE_HARM = audit.NO_STALE_HARM
 RECORDED_FREE = transition(pool.IN_USE, "released", pool.FREE)
 RECORDED_RETURNING = transition(pool.IN_USE, "restarted", pool.RETURNING)
 NEVER_UNTANGLED = instead(reclaim.Reclaimer, "_untangle", does_nothing)
 NEXT_INDEX = instead(api, "allocation", answers_with_the_next_index)
 INDEX_BELIEVED = instead(commands, "_find_at_home", believes_the_index)
 
-# add.A2 as incidents.md means it: the reservation is durable, and nothing is acknowledged. No defence is off.
-RESERVED_ONLY = {"add.A2": failpoints.Failpoint("acknowledged", is_durable=False)}
-KILLED_RESERVED = instead(failpoints, "FAILPOINTS", {**failpoints.FAILPOINTS, **RESERVED_ONLY})
+WAIT_FOR_EVER = both(
+    instead(settings, "connect_ms", lambda _checked, _longest_ms: 10**9),
+    instead(commands, "ADD_BUDGET", (10**9, 10**9, 10**10)),
+    instead(commands, "DEL_BUDGET", (10**9, 10**9, 10**10)),
+)
 RESERVED_KEPT = both(
     no_transition(pool.RESERVED, "restarted"),
     *(row(pool.RESERVED, sight, reclaim.KEEP) for sight in (reclaim.AWAY, reclaim.HOME)),
@@ -249,14 +257,17 @@ FAULTS = (
         audit.CONSERVED,
         HOST_DEVICE,
     ),
-    Fault("restart forgets what is in use", RECORDED_RETURNING, "everyday/agent-restart", audit.CONSERVED),
-    Fault("restart forgets, seen at settle", RECORDED_RETURNING, "leak/timer", "restart-neutral"),
     Fault(
-        "restart keeps what was only reserved",
-        both(KILLED_RESERVED, RESERVED_KEPT),
-        "crash/agent-during-add",
-        audit.CONSERVED,
+        "what is in use is taken back without evidence",
+        row(pool.IN_USE, reclaim.AWAY, reclaim.RECORD, 30_000, "reclaimed"),
+        "leak/forgotten",
+        audit.FAIL_CLOSED,
     ),
+    Fault("DEL is refused for ever", instead(flows.Agent, "_delete", refuses), "leak/timer", audit.DEL_CONVERGES),
+    Fault("plugins wait for ever", WAIT_FOR_EVER, "crash/agent-stays-down", audit.BOUNDED),
+    Fault("restart forgets what is in use", RECORDED_RETURNING, "everyday/agent-restart", audit.CONSERVED),
+    Fault("restart forgets, seen at settle", RECORDED_RETURNING, "leak/timer", audit.RESTART_NEUTRAL),
+    Fault("restart keeps what was only reserved", RESERVED_KEPT, "crash/agent-during-add", audit.CONSERVED),
     Fault(
         "restart offers what was free without a look",
         no_transition(pool.FREE, "restarted"),
@@ -270,12 +281,7 @@ FAULTS = (
         "everyday/happy-path",
         audit.CONSERVED,
     ),
-    Fault(
-        "DEL ignores which container it names",
-        instead(flows.Agent, "_delete", deletes_by_owner),
-        "leak/late-del",
-        audit.NO_STALE_HARM,
-    ),
+    Fault("DEL ends what the pod has", instead(flows.Agent, "_delete", deletes_by_owner), "leak/late-del", STALE_HARM),
     Fault(
         "an ADD supersedes what other pods have",
         instead(ledger.Ledger, "held_by", supersedes_everybody),
@@ -391,8 +397,3 @@ def test_planted_fault_is_caught(fault: Fault, monkeypatch: pytest.MonkeyPatch) 
 
 def test_every_invariant_of_the_auditor_catches_a_fault() -> None:
     assert {fault.words for fault in FAULTS} >= set(audit.INVARIANTS)
-
-
-def test_crash_scenario_passes_when_only_the_reservation_is_durable(monkeypatch: pytest.MonkeyPatch) -> None:
-    KILLED_RESERVED(monkeypatch)
-    assert outcome("crash/agent-during-add", EXCLUSIVE_DEVICE) == ""

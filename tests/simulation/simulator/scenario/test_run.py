@@ -31,7 +31,14 @@ def titles(happened: list[events.Event]) -> list[str]:
 def test_run_reports_each_step_and_settles_at_the_end() -> None:
     failed, happened, _ = play(ADD + "  - echo: {container: c1}\n    name: reach the gateways\n  - clock.advance: 3s\n")
     assert failed is None
-    steps = ["set-up", "add c1 for default/web-0", "reach the gateways", "clock.advance 3000 ms", "settle"]
+    steps = [
+        "set-up",
+        "add c1 for default/web-0",
+        "reach the gateways",
+        "clock.advance 3000 ms",
+        "settle",
+        "end of all containers",
+    ]
     assert titles(happened) == steps
     assert [one.outcome for one in happened if isinstance(one, events.StepFinished)][1:3] == [
         "eni-1",
@@ -95,7 +102,7 @@ def test_settling_fails_if_a_restart_changes_what_the_agent_knows(monkeypatch: p
     failed = run.ScenarioRun(played, "exclusive-device", world, lambda _: None).run()
     assert failed is not None
     assert failed.step == "settle"
-    assert "restart-neutral: eni-1 in_use of podnet/c1/eth0" in failed.message
+    assert "restart-neutral: eni-1: before the restart the agent says in_use of podnet/c1/eth0" in failed.message
 
 
 def test_invariant_that_is_broken_after_a_step_fails_it_with_both_views(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -102,7 +102,7 @@ class Lab:
         return f"{places[0].netns}:{places[0].name}"
 
     def violations(self) -> list[str]:
-        return [str(one) for one in self.auditor.check(self.node.snapshot())]
+        return [str(one) for one in audit.Auditor(self.node.enis).check(self.node.snapshot())]
 
     def assert_recovery_is_neutral(self) -> None:
         """The journal gives back what the agent says, save that what nobody has must be seen anew (I6)."""

@@ -115,6 +115,10 @@ class Hands:
     def delete(self, container_id: str = "c1", **fields: Any) -> wire.Reply:
         return self.begin("DELETE", container_id, **fields).end()
 
+    def ask(self, request: wire.Request) -> wire.Reply:
+        reply: wire.Reply = Flight(self, self.agent.handle(request)).end()
+        return reply
+
     def record(self, number: int = 1) -> EniRecord:
         return next(record for record in self.agent.records() if record.eni.id == f"eni-{number}")
 

@@ -165,6 +165,10 @@ def test_violation_names_an_invariant_of_the_list() -> None:
         "exclusive",
         "conserved",
         "no-stale-harm",
+        "del-converges",
         "return-before-reuse",
+        "restart-neutral",
+        "fail-closed",
+        "bounded",
         "identity-restored",
     )

@@ -15,7 +15,8 @@ def test_failpoint_is_a_kind_of_event_that_the_pool_knows() -> None:
     [
         ("add.A1", ["reserved"], True),
         ("add.A1", ["acknowledged"], False),
-        ("add.A2", ["superseded", "acknowledged"], True),
+        ("add.A2", ["withdrawn", "reserved"], True),
+        ("add.reply", ["superseded", "acknowledged"], True),
         ("del.D2", ["released"], True),
         ("del.D2", [], False),
         ("", ["reserved", "released"], False),
@@ -28,4 +29,4 @@ def test_failpoint_is_reached_by_its_own_kind_only(name: str, kinds: list[str], 
 
 def test_failpoints_before_and_after_differ_in_what_the_next_start_finds() -> None:
     durable = {name: point.is_durable for name, point in failpoints.FAILPOINTS.items()}
-    assert durable == {"add.A1": False, "add.A2": True, "del.D1": False, "del.D2": True}
+    assert durable == {"add.A1": False, "add.A2": True, "add.reply": True, "del.D1": False, "del.D2": True}

@@ -180,7 +180,7 @@ def test_conflist_of_a_chain_has_one_upper_plugin_with_enim_inside() -> None:
         cni_version="1.0.0",
         socket="/run/a.sock",
         device="eni1",
-        routes=[{"dst": "::/0"}],
+        ipam={"routes": [{"dst": "::/0"}]},
         arguments={"cni": {}},
         capabilities=("ips",),
     )
@@ -203,3 +203,16 @@ def test_conflist_leaves_out_what_is_not_given() -> None:
 def test_failure_reads_as_a_sentence() -> None:
     assert str(plan.Failure("enim", 11, "busy", "later")) == "enim: code 11: busy (later)"
     assert str(plan.Failure("enim", 11, "busy")) == "enim: code 11: busy"
+
+
+def test_conflist_of_its_own_is_told_where_the_lab_has_what_its_plugins_need() -> None:
+    plugins = (
+        {"type": "bridge", "ipam": {"type": "host-local", "ranges": []}},
+        {"type": "exclusive-device", "ipam": {"type": "enim", "socket": "/mine"}},
+        {"type": "tuning"},
+    )
+    assert plan.with_places(plugins, socket="/run/a.sock", state_directory="/state") == (
+        {"type": "bridge", "ipam": {"dataDir": "/state", "type": "host-local", "ranges": []}},
+        {"type": "exclusive-device", "ipam": {"socket": "/mine", "type": "enim"}},
+        {"type": "tuning"},
+    )

@@ -41,6 +41,7 @@ class FakeWorld:
     def __init__(self, eni_count: int = 2) -> None:
         self.enis: Sequence[Eni] = topology.enis(eni_count)
         self.socket = "/run/agent.sock"
+        self.state_directory = "/var/lib/cni"
         self.records = {eni.mac: EniRecord(eni, "free") for eni in self.enis}
         self.links = {eni.mac: self.at_home(eni) for eni in self.enis}
         self.namespaces = [""]
@@ -52,6 +53,7 @@ class FakeWorld:
         self.faults: dict[str, Exception] = {}
         self.on_pause: Callable[[], None] = lambda: None
         self.on_restart: Callable[[], None] = lambda: None
+        self.shows = Snapshot((), agent_running=True, clock_ms=0)
 
     @staticmethod
     def at_home(eni: Eni) -> Link:
@@ -84,13 +86,14 @@ class FakeWorld:
         self._do("snapshot", None)
         shown = {path: tuple(link for link in self.links.values() if link.netns == path) for path in self.namespaces}
         records = tuple(self.records.values()) if self.is_running else ()
-        return Snapshot(records, agent_running=self.is_running, clock_ms=0, links=shown)
+        return replace(self.shows, records=records, agent_running=self.is_running, links=shown)
 
     def advance_clock(self, ms: int) -> None:
         self._do("advance_clock", ms)
         self._need_agent("clock.advance")
         if ms >= SUPERSEDED_MS:
-            late = {mac for mac, one in self.records.items() if one.state == "superseded"}
+            ended = {mac for mac, one in self.records.items() if one.netns and one.netns not in self.namespaces}
+            late = {mac for mac, one in self.records.items() if one.state == "superseded"} | ended
             self.bring_home(lambda link: link.mac in late)
             self.records |= {mac: EniRecord(self.records[mac].eni, "free") for mac in late}
 
@@ -168,8 +171,8 @@ class FakeWorld:
 class Played:
     """One run of a scenario in a world."""
 
-    def __init__(self, world: FakeWorld, steps: str, chain: str = "exclusive-device") -> None:
-        head = HEAD.replace("exclusive-device", chain).replace("enis: 2", f"enis: {len(world.enis)}")
+    def __init__(self, world: FakeWorld, steps: str, chain: str = "exclusive-device", *, whole: bool = False) -> None:
+        head = "" if whole else HEAD.replace("exclusive-device", chain).replace("enis: 2", f"enis: {len(world.enis)}")
         self.world = world
         self.happened: list[events.Event] = []
         loaded = load.parse("s.yaml", (head + steps).encode())

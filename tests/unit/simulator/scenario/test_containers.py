@@ -51,3 +51,11 @@ def test_result_without_addresses_or_without_one_interface_inside_gives_nothing(
 def test_what_a_foreign_result_leaves_out_is_an_empty_text_for_the_auditor_to_judge() -> None:
     grant = containers.grant(ATTACHMENT, CONTAINER, {"interfaces": [{"sandbox": "/n/c1"}], "ips": [{}]})
     assert (grant.mac, grant.addresses) == ("", ("",))
+
+
+def test_addresses_of_host_local_are_marked_and_the_gateways_read() -> None:
+    ips = [{"address": "10.88.0.2/24", "gateway": "10.88.0.1"}, {"address": "10.88.1.2/24"}, "nonsense"]
+    result = {"interfaces": [INSIDE], "ips": ips[:2]}
+    assert containers.grant(ATTACHMENT, CONTAINER, result, has_eni=False).leased
+    assert not containers.grant(ATTACHMENT, CONTAINER, result).leased
+    assert containers.gateways({"ips": ips}) == ("10.88.0.1",)

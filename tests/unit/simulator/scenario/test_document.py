@@ -61,9 +61,9 @@ Said = Callable[[str], str]
         (
             "chains: [exclusive-device, host-device]\n",
             "chain: host-device\nchains: [host-device]\n",
-            "1:1: give either `chain` or `chains`",
+            "1:1: give one of `chain`, `chains` and `network.plugins`",
         ),
-        ("chains: [exclusive-device, host-device]\n", "", "1:1: give either `chain` or `chains`"),
+        ("chains: [exclusive-device, host-device]\n", "", "1:1: give one of `chain`, `chains` and `network.plugins`"),
         ("steps:\n", "dad: yes\nsteps:\n", "5:6: `yes`: should be true or false (in `dad`)"),
         ("finally:", "finally_:", "13:1: unknown key `finally_`; did you mean `finally`?"),
         ("finally:", "Finally:", "13:1: unknown key `Finally`; did you mean `finally`?"),
@@ -122,7 +122,7 @@ Said = Callable[[str], str]
             "- clock.advance: 3s",
             "- agent.crash: {at: add.A9}",
             (
-                "10:23: `add.A9`: should be `add.A1`, `add.A2`, `del.D1` or `del.D2` (in "
+                "10:23: `add.A9`: should be `add.A1`, `add.A2`, `add.reply`, `del.D1` or `del.D2` (in "
                 "`steps.agent.crash.at`); did you mean `add.A2`?"
             ),
         ),
@@ -207,7 +207,10 @@ Said = Callable[[str], str]
         (
             "owner: {default/web-0: c2}",
             "error: {code: 3}",
-            "11:5: `error` is about the verb: it stands in the `expect` of an add or a del (in `steps`)",
+            (
+                "11:5: `error` is about the verb: it stands in the `expect` of one of add, del, check, gc, status "
+                "(in `steps`)"
+            ),
         ),
         (
             "expect: {enis: {free: 1}, owner: {default/web-0: c2}}",
@@ -236,7 +239,7 @@ Said = Callable[[str], str]
             "node: {enis: 2}",
             "<<: {enis: 2}",
             (
-                "3:1: unknown key `<<`; known are name, summary, incident, node, network, chain, chains, dad, "
+                "3:1: unknown key `<<`; known are name, summary, incident, node, network, chain, chains, breaks, dad, "
                 "steps, finally"
             ),
         ),

@@ -7,7 +7,7 @@ import pytest
 
 from simulator import topology
 from simulator.chain import plan
-from simulator.model import Attachment, EniRecord, Link, Snapshot
+from simulator.model import Attachment, EniRecord, Lease, Link, Snapshot
 from simulator.scenario import expect, schema
 
 ENIS = topology.enis(2)
@@ -163,3 +163,12 @@ def test_numbers_and_truths_of_a_result_are_told_apart() -> None:
     got = plan.Answer({"mtu": 1, "up": True})
     assert answer({"result": {"up": 1}}, got) == ["result.up must be 1, but is True"]
     assert answer({"result": {"mtu": 1, "up": True}}, got) == []
+
+
+def test_leases_are_counted_and_shown() -> None:
+    now = replace(snapshot(), leases=(Lease("bridgenet", "10.88.0.2", "c1", "eth0"),))
+    assert state({"leases": 1}, now) == []
+    assert state({"leases": 0}, now) == [
+        "0 addresses must be on host-local's record, but these are: 10.88.0.2 of bridgenet/c1/eth0"
+    ]
+    assert state({"leases": 1}, snapshot()) == ["1 addresses must be on host-local's record, but these are: none"]

@@ -24,10 +24,11 @@ def test_scenario_that_passes_reports_every_step_and_plugin_run_in_order(world: 
         ("echo c1", "answered by 10.64.0.1, fd64::1"),
         ("good bye", ""),
         ("settle", ""),
+        ("end of all containers", ""),
     ]
     step, step_with_plugin = ["StepStarted", "StepFinished"], ["StepStarted", "PluginRan", "StepFinished"]
     kinds = [type(event).__name__ for event in played.happened]
-    assert kinds == [*step, *step_with_plugin, *step, *step_with_plugin, *step]
+    assert kinds == [*step, *step_with_plugin, *step, *step_with_plugin, *step, *step]
 
 
 # --- what a failure says
@@ -220,7 +221,8 @@ def test_failure_of_finally_alone_fails_the_run_and_nothing_is_settled_then(worl
 def test_settling_goes_past_every_timer_and_restarts_the_agent(world: Any, play: Play) -> None:
     assert play(world, ADD + "  - add: {pod: default/web-0, container: c2}\n").failed is None
     verbs = [one for one in world.done if one[0] in ("advance_clock", "kill_agent", "start_agent")]
-    assert verbs == [("advance_clock", 60_000), ("kill_agent", None), ("start_agent", 0)]
+    at_the_end = ("advance_clock", 60_000)
+    assert verbs == [("advance_clock", 60_000), ("kill_agent", None), ("start_agent", 0), at_the_end]
 
 
 def test_settling_fails_if_a_restart_changes_a_record(world: Any, play: Play) -> None:
@@ -229,7 +231,8 @@ def test_settling_fails_if_a_restart_changes_a_record(world: Any, play: Play) ->
     failed = play(world, ADD).failure
     assert (failed.step, failed.line) == ("settle", 6)
     assert failed.message == (
-        "restart-neutral: eni-1 in_use of podnet/c1/eth0, owner 'default/web-0' before the restart"
+        "restart-neutral: eni-1: before the restart the agent says in_use of podnet/c1/eth0, owner 'default/web-0'; "
+        "but now gone"
     )
 
 
