@@ -97,7 +97,7 @@ class Runtime:
         for index, plugin in enumerate(network.plugins):
             previous = result if index else None
             outcome = yield _call("ADD", network, plugin, sandbox, previous)
-            failure = _failure(outcome)
+            failure = failure_of(outcome)
             if failure is None:
                 parsed = _parse(outcome.stdout)
                 if parsed is None:
@@ -120,7 +120,7 @@ class Runtime:
             previous = entry.result
         for plugin in reversed(network.plugins):
             outcome = yield _call("DEL", network, plugin, sandbox, previous)
-            failure = _failure(outcome)
+            failure = failure_of(outcome)
             if failure is not None:
                 return Answer(failure=failure)
         self._cache.pop(attachment, None)
@@ -155,7 +155,7 @@ def _call(
     return PluginCall(str(plugin["type"]), environment, json.dumps(netconf, sort_keys=True).encode())
 
 
-def _failure(outcome: PluginOutcome) -> Failure | None:
+def failure_of(outcome: PluginOutcome) -> Failure | None:
     """What libcni makes of an exit status (contract A6)."""
     plugin = outcome.call.plugin
     if outcome.exit_code == 0:

@@ -287,3 +287,18 @@ def test_node_ends_when_the_runner_hangs_up(start: Any) -> None:
     while init.exists() and time.monotonic() < deadline:
         time.sleep(0.005)
     assert not init.exists()
+
+
+def test_plugins_that_start_at_once_are_measured_by_the_node_and_by_the_agent(world: World) -> None:
+    netns = [world.create_netns(name, dad=False) for name in ("c1", "c2")]
+    world.served()
+    calls = [call(world, "ADD", path, f"c{number}", f"web-{number}") for number, path in enumerate(netns, start=1)]
+    outcomes = world.execute_all(calls)
+    assert [(one.call, one.exit_code) for one in outcomes] == [(one, 0) for one in calls]
+    served = world.served()
+    assert sorted((one.method, one.container_id) for one in served) == [("POST", "c1"), ("POST", "c2")]
+    for one in served:
+        assert one.work_ms > 0
+        assert one.queue_ms >= 0
+        assert one.queue_ms + one.work_ms < outcomes[int(one.container_id[1]) - 1].duration_ms
+    assert world.served() == []
