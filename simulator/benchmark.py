@@ -26,7 +26,7 @@ from simulator.scenario import schema
 
 ROUNDS_MAX = 100  # without a wish
 TIME_MS = {load.WARM: 20_000.0, load.EXHAUSTED: 8_000.0, load.RECLAIMING: 12_000.0}  # without a wish; 60 s are allowed
-FILE_TIME_MS = 45_000.0
+FILE_TIME_MS = 40_000.0
 CONCURRENCY_MAX = 32  # two ENIs for each, and a node has at most 64
 
 SIM_SYNC_NS, SIM_DELAY_NS = 200_000, 20_000
