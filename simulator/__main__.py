@@ -142,6 +142,41 @@ def agent(socket: Path, state: Path, enis: int, control: Path | None) -> None:
 
 
 @main.command()
+@click.argument("file", required=False, type=click.Path(path_type=Path))
+@click.option("--lab", type=click.Choice(["userns", "sim"]), help="As for run; sim reports virtual time.")
+@click.option("--chain", type=click.Choice(["exclusive-device", "host-device"]), help="Only this upper plugin.")
+@click.option("--concurrency", type=click.IntRange(1, 32), default=1, help="Pods, or runs of FILE, at once.")
+@click.option("--count", type=click.IntRange(1, 100_000), help="Rounds; else what fits into a minute, at most 100.")
+@click.option("--json", "json_path", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures here.")
+def bench(
+    *,
+    file: Path | None,
+    lab: str | None,
+    chain: str | None,
+    concurrency: int,
+    count: int | None,
+    json_path: Path | None,
+) -> None:
+    """Measure ADD and DEL with the pool warm, exhausted and reclaiming, beside other plugins; or those of a scenario
+    FILE.
+    """
+    from rich.console import Console
+
+    from simulator import benchmark
+    from simulator.bench import screen
+
+    options = benchmark.Options(file, lab, chain, concurrency, count)
+    with benchmark.json_file(json_path) as write:
+        with screen.progress(Console(stderr=True)) as progress:
+            found, failures = benchmark.run(options, progress)
+        write(found)
+    screen.show(found, Console())
+    for failure in failures:
+        click.echo(f"enim-lab: a run failed: {failure}", err=True)
+    sys.exit(1 if failures else 0)
+
+
+@main.command()
 @click.option("--install", is_flag=True, help="Get the plugins of others: as root with apt, else into your own cache.")
 def doctor(*, install: bool) -> None:
     """Try what the labs need on this machine, and name the cause and the cure where something fails."""

@@ -62,7 +62,7 @@ class Userns:
         from simulator.lab import namespaces  # noqa: PLC0415 - Linux only
         from simulator.lab import plugins as foreign  # noqa: PLC0415 - Linux only
 
-        self._bundle = install.bundle(sys.executable)
+        self._bundle = install.bundle(sys.executable) | install.bare(sys.executable)
         self._foreign = foreign.find()
         missing = [name for name in plugins if name not in self._bundle and name not in self._foreign]
         if missing:
@@ -108,12 +108,18 @@ class Userns:
 class Sim:
     """Everything in this process and in virtual time: the shipped flows against models of kernel, hardware and host-
     device.
+
+    Args:
+        sync_ns: how long the agent's journal takes to write.
+        delay_ns: one way between a plugin and the agent.
     """
 
     name = SIM
 
-    def __init__(self, why: str) -> None:
+    def __init__(self, why: str, sync_ns: int = 0, delay_ns: int = 0) -> None:
         self.why = why
+        self._sync_ns = sync_ns
+        self._delay_ns = delay_ns
 
     def lacks(self, plugins: Sequence[str]) -> str:
         """The plugins without a model."""
@@ -128,7 +134,7 @@ class Sim:
         from simulator import topology  # noqa: PLC0415 - each lab pays for its own imports
         from simulator.virtual import node  # noqa: PLC0415 - each lab pays for its own imports
 
-        yield node.Node(topology.enis(scenario.node.enis))
+        yield node.Node(topology.enis(scenario.node.enis), self._sync_ns, self._delay_ns)
 
     def now_ms(self) -> float:
         """No time passes."""

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from simulator.errors import LabError
 
-PLUGINS = ("host-device", "bridge", "ptp", "host-local")
+PLUGINS = ("host-device", "bridge", "ptp", "host-local", "static")
 PACKAGE = "containernetworking-plugins"
 SYSTEM_DIRECTORIES = ("/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni")
 _FROM_RELEASE = (

@@ -63,6 +63,13 @@ def test_run_that_fails_ends_with_1_and_names_file_line_and_both_views(tmp_path:
         (["lint", "LICENSE"], 2, ""),
         (["agent", "--socket", "/tmp/x", "--state", "/tmp/y", "--enis", "many"], 2, "'many' is not a valid integer"),
         (["agent"], 2, "Missing option '--socket'"),
+        (["bench", "no/such.yaml"], 2, "no/such.yaml: cannot be read"),
+        (["bench", "LICENSE"], 2, "LICENSE:"),
+        (["bench", "--count", "0"], 2, "0 is not in the range"),
+        (["bench", "--concurrency", "33"], 2, "33 is not in the range 1<=x<=32"),
+        (["bench", "--chain", "bridge"], 2, "'bridge' is not one of"),
+        (["bench", "--lab", "sim", "--json", "docs"], 2, "is a directory"),
+        (["bench", "--lab", "sim", "--json", "LICENSE/x.json"], 2, "LICENSE/x.json: it cannot be written"),
     ],
 )
 def test_bad_input_is_a_sentence_and_status_2(arguments: list[str], status: int, said: str) -> None:
@@ -76,6 +83,14 @@ def test_agent_that_cannot_have_its_socket_is_a_sentence_and_status_3(tmp_path: 
     ran = enim_lab("agent", "--socket", tmp_path / "file" / "s", "--state", tmp_path / "state", "--enis", "0")
     assert (ran.returncode, "Traceback" in ran.stderr) == (3, False)
     assert str(tmp_path / "file") in ran.stderr
+
+
+def test_bench_of_a_scenario_that_fails_ends_with_1_and_its_figures(tmp_path: Path) -> None:
+    file = scenario(tmp_path, "bad", FAILS)
+    ran = enim_lab("bench", "--lab", "sim", "--count", "2", "--json", tmp_path / "b.json", file)
+    assert ran.returncode == 1
+    assert ran.stderr.count(f"a run failed: exclusive-device: {file}:6: expect: 2 ENIs must be free") == 2
+    assert json.loads((tmp_path / "b.json").read_text())["rows"][0]["total_ms"]["count"] == 2
 
 
 def test_lint_checks_the_library_and_every_file_that_is_wrong(tmp_path: Path) -> None:

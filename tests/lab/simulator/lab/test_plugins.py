@@ -103,7 +103,7 @@ def test_source_that_is_broken_does_not_matter_if_another_has_the_package(user: 
 
 def test_package_without_the_plugin_is_no_success(cache: Path, apt: Any) -> None:
     apt.use(has=("bridge", "loopback"))
-    with pytest.raises(LabError, match="has no host-device, bridge, ptp, host-local in"):
+    with pytest.raises(LabError, match="has no host-device, bridge, ptp, host-local, static in"):
         plugins._unpack_as_user(cache)
     assert not cache.exists()
 
