@@ -11,7 +11,7 @@ from simulator.scenario import load
 
 SCENARIOS = Path(__file__).parents[2] / "scenarios"
 # Each lab has its own place for namespaces, and a kernel its own explanation beside the errno.
-THEIR_OWN = re.compile(r"/\w+(?=/netns/)|(?<=reached at )[^ ]+|(?<=Network is unreachable): [^)]*")
+THEIR_OWN = re.compile(r"/\w+(?=/netns/)|(?:(?<=reached at )|(?<=answer at ))[^ ]+|(?<=Network is unreachable): [^)]*")
 ALL = [(load.load(file).scenario, file) for file in load.find((SCENARIOS,))]
 PLUGINS = {(file, chain): one.plugins(chain) for one, file in ALL for chain in one.all_chains}
 SIM = labs.Sim("compared")
