@@ -228,7 +228,8 @@ class Probe:
     def phases(self, ran: Mapping[str, Sequence[PluginOutcome]]) -> dict[str, stats.Phases]:
         """Divide what was run just now. Args and result by container id.
 
-        Whether the upper plugin came to start enim is seen by whether the agent was asked; others always start theirs.
+        exclusive-device runs enim in its own process. Whether another upper plugin came to start enim is seen by
+        whether the agent was asked; other IPAM plugins are always started.
         """
         queue: dict[str, float] = defaultdict(float)
         work: dict[str, float] = defaultdict(float)
@@ -238,7 +239,9 @@ class Probe:
         upper, ipam = (self._start_ms.get(plugin, 0.0) for plugin in self._plugins)
         found = {}
         for container_id, outcomes in ran.items():
-            is_ipam_run = self._plugins[1] != "enim" or container_id in work
+            is_ipam_run = self._plugins[1] != "enim" or (
+                self._plugins[0] != "exclusive-device" and container_id in work
+            )
             start_ms = len(outcomes) * (upper + is_ipam_run * ipam)
             total_ms = sum(one.duration_ms for one in outcomes)
             found[container_id] = stats.split(total_ms, start_ms, queue[container_id], work[container_id])
