@@ -63,13 +63,15 @@ class Userns:
         from simulator.lab import plugins as foreign  # noqa: PLC0415 - Linux only
 
         self._bundle = install.bundle(sys.executable) | install.bare(sys.executable)
-        self._foreign = foreign.find()
+        self._foreign = foreign.find(*plugins)
         missing = [name for name in plugins if name not in self._bundle and name not in self._foreign]
         if missing:
             what = "plugin" if len(missing) == 1 else "plugins"
             verb = "is" if len(missing) == 1 else "are"
             text = f"the {', '.join(missing)} {what} {verb} not installed"
-            raise LabError(text, "Run `enim-lab doctor --install`")
+            from_package = all(name in foreign.PLUGINS for name in missing)
+            by_hand = "Put it into a CNI directory, or name its directory in CNI_PATH"
+            raise LabError(text, "Run `enim-lab doctor --install`" if from_package else by_hand)
         namespaces.start(lambda _channel, _scratch: None).close()
         is_root = namespaces.has_cap_sys_admin()
         self.why = "namespaces of root's own" if is_root else f"an unprivileged user namespace of uid {os.getuid()}"

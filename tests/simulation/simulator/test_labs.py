@@ -1,9 +1,12 @@
 """Which lab a run gets, and what each says it lacks. What only works on the real kernel is in tests/lab."""
 
+from pathlib import Path
+
 import pytest
 
 from simulator import labs
 from simulator.errors import LabError
+from simulator.lab import plugins
 
 MODELLED = ("exclusive-device", "enim", "host-device")
 
@@ -36,7 +39,11 @@ def test_userns_that_was_asked_for_and_does_not_work_is_an_error(monkeypatch: py
         labs.choose(labs.USERNS, MODELLED)
 
 
-def test_plugin_that_is_not_installed_is_named_with_the_command_that_gets_it() -> None:
-    with pytest.raises(LabError, match="the no-such-one plugin is not installed") as raised:
+def test_plugin_that_is_not_installed_is_named_with_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with pytest.raises(LabError, match=r"the no-such-one plugin is not installed\. Put it into a CNI directory"):
         labs.choose(labs.USERNS, ("enim", "no-such-one"))
-    assert "enim-lab doctor --install" in str(raised.value)
+    monkeypatch.setattr(plugins, "SYSTEM_DIRECTORIES", ())
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("CNI_PATH", raising=False)
+    with pytest.raises(LabError, match=r"the bridge, ptp plugins are not installed\. Run `enim-lab doctor --install`"):
+        labs.choose(labs.USERNS, ("enim", "bridge", "ptp"))
