@@ -107,3 +107,21 @@ def test_schema_knows_every_verb() -> None:
     step = json.loads(enim_lab("schema").stdout)["$defs"]["Step"]
     assert {"add", "del", "netns.delete", "echo", "clock.advance", "agent.crash", "expect"} <= set(step["properties"])
     assert step["additionalProperties"] is False
+
+
+def test_install_check_and_uninstall(tmp_path: Path) -> None:
+    to = ("install", "--bin-dir", tmp_path / "bin")
+    missing = enim_lab(*to, "--check")
+    assert (missing.returncode, "bin/enim is not there" in missing.stdout) == (1, True)
+    installed = enim_lab(*to, "--conflist", tmp_path / "net.d/10-enim.conflist")
+    assert (installed.returncode, installed.stderr) == (0, "")
+    assert installed.stdout.splitlines() == [
+        f"installed enim and exclusive-device in {tmp_path}/bin",
+        f"wrote {tmp_path}/net.d/10-enim.conflist",
+    ]
+    assert enim_lab(*to, "--check").returncode == 0
+    assert enim_lab(*to, "--uninstall").stdout.count("removed ") == 3
+    both = enim_lab(*to, "--check", "--uninstall")
+    assert (both.returncode, "do not go together" in both.stderr) == (2, True)
+    refused = enim_lab("install", "--bin-dir", "/proc/no/bin")
+    assert (refused.returncode, "cannot be written" in refused.stderr) == (3, True)
