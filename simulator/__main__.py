@@ -7,6 +7,7 @@ Exit status: 0 all passed, 1 something failed, 2 the input was wrong, 3 this mac
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sys
 from pathlib import Path
@@ -47,7 +48,9 @@ def main() -> None:
 @main.command()
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
 @click.option(
-    "--lab", type=click.Choice(["userns", "sim"]), help="What the node runs in; else userns if it works, else sim."
+    "--lab",
+    type=click.Choice(["userns", "docker", "sim"]),
+    help="What the node runs in; else userns if it works, else sim.",
 )
 @click.option("--junit", type=click.Path(dir_okay=False, path_type=Path), help="Write the verdicts as JUnit XML.")
 @click.option("--trace", type=click.Path(dir_okay=False, path_type=Path), help="Write every event as JSON lines.")
@@ -84,7 +87,9 @@ def run(
         area = stack.enter_context(live.LiveArea(terminal, under_way))
         workers = jobs or os.cpu_count() or 1
         try:
-            sys.exit(run_scenarios(paths or _library(), lab, expression, reports, jobs=workers, progress=area))
+            tell = functools.partial(click.echo, err=True)
+            files = paths or _library()
+            sys.exit(run_scenarios(files, lab, expression, reports, jobs=workers, progress=area, tell=tell))
         except KeyboardInterrupt:
             stack.close()
             click.echo(f"enim-lab: interrupted: {console.visible(under_way.summary())}", err=True)
@@ -192,6 +197,32 @@ def doctor(*, install: bool) -> None:
         if finding.cure and not finding.ok:
             click.echo(f"{'':>18}  → {finding.cure}")
     sys.exit(3 if any(finding.required and not finding.ok for finding in findings) else 0)
+
+
+@main.group()
+def image() -> None:
+    """The image of a node of the docker lab."""
+
+
+@image.command("build")
+def image_build() -> None:
+    """Make it: from a Dockerfile where its base can be pulled, else from Debian's packages. Only what has changed."""
+    from simulator.lab import containers
+    from simulator.lab import image as lab_image
+
+    with containers.Engine() as engine:
+        lab_image.build(engine, click.echo)
+
+
+@main.command()
+@click.option("--all", "everything", is_flag=True, help="Of every run, also of those that go on.")
+def down(*, everything: bool) -> None:
+    """Remove the containers of docker labs whose runner is dead."""
+    from simulator.lab import containers
+
+    with containers.Engine() as engine:
+        count = engine.sweep(everything=everything)
+    click.echo(f"removed {count} containers")
 
 
 @main.command()

@@ -42,12 +42,14 @@ def run_scenarios(
     *,
     jobs: int = 1,
     progress: Progress | None = None,
+    tell: Callable[[str], None] = lambda _line: None,
 ) -> int:
     """Run every chosen scenario in every chosen chain, each in a fresh world; up to ``jobs`` at a time.
 
     Args:
         reports: told of one run after the other, in the order of the files, whichever ends first.
         progress: told of everything at once, with the run's number.
+        tell: told what the lab does before it can start, a line at a time.
 
     Returns:
         The exit status: 0 all passed, 1 something failed, 3 everything was skipped.
@@ -62,7 +64,8 @@ def run_scenarios(
             take(event)
 
     runs = select_runs(paths, expression)
-    lab = labs.choose(lab_name, sorted({plugin for one in runs for plugin in one.loaded.scenario.plugins(one.chain)}))
+    plugins = sorted({plugin for one in runs for plugin in one.loaded.scenario.plugins(one.chain)})
+    lab = labs.choose(lab_name, plugins, tell)
     started_ms = lab.now_ms()
     report(events.RunStarted(lab.name, lab.why, len(runs)))
     counts = {"passed": 0, "failed": 0, "skipped": 0}

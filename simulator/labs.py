@@ -16,7 +16,8 @@ from simulator.effects import World
 from simulator.errors import LabError
 from simulator.scenario import schema
 
-USERNS, SIM = "userns", "sim"
+USERNS, DOCKER, SIM = "userns", "docker", "sim"
+NAMES = (USERNS, DOCKER, SIM)
 
 Said = TypeVar("Said")
 Job: TypeAlias = Callable[[int, Callable[[Said], None]], None]
@@ -107,6 +108,69 @@ class Userns:
         return parallel.run(job, count, jobs)
 
 
+class Docker:
+    """A privileged container for each run, with the real kernel and real plugin processes in it.
+
+    Args:
+        plugins: file names of the plugins that will be needed.
+        tell: told what is done if the image of a node must be made first, a line at a time.
+
+    Raises:
+        LabError: no engine answers, it has no image and none can be made, or it starts no container that can be a node.
+    """
+
+    name = DOCKER
+
+    def __init__(self, plugins: Sequence[str], tell: Callable[[str], None]) -> None:
+        from simulator.lab import containers, image  # noqa: PLC0415 - only this lab needs an engine
+        from simulator.lab import plugins as foreign  # noqa: PLC0415 - only this lab needs an engine
+
+        absent = [name for name in plugins if name not in ("enim", "exclusive-device", *foreign.PLUGINS)]
+        if absent:
+            raise LabError(f"the image of a node has no {', '.join(absent)}", "Use --lab userns")
+        self._run = containers.labels()
+        with containers.Engine() as engine:
+            engine.sweep(everything=False)
+            self._image = image.ensure(engine, tell)
+            self._power = engine.power(self._image, self._run)
+        self.why = f"containers of {self._image}, with {self._power}"
+
+    def lacks(self, plugins: Sequence[str]) -> str:
+        """Nothing: what is missing was an error at the start."""
+        del plugins
+        return ""
+
+    @contextlib.contextmanager
+    def world(self, scenario: schema.Scenario) -> Iterator[World]:
+        """A container of its own for each run."""
+        from simulator.lab import containers, image  # noqa: PLC0415 - only this lab needs an engine
+        from simulator.real import node  # noqa: PLC0415 - Linux only
+
+        command = (*image.COMMAND, containers.SCRATCH, str(scenario.node.enis))
+        with containers.Engine() as engine:  # of this process: a connection does not survive a fork
+            container = engine.start(self._image, command, self._power, self._run)
+            try:
+                world = node.RemoteWorld(container.channel)
+                yield world
+                world.close()
+            except LabError as error:
+                raise LabError(
+                    f"{error.cause}; the container said: {container.said() or 'nothing'}", error.cure
+                ) from error
+            finally:
+                container.close()
+
+    def now_ms(self) -> float:
+        """Real time."""
+        return time.monotonic() * 1000
+
+    def each(self, job: Job[Said], count: int, jobs: int) -> Iterator[tuple[int, Said]]:
+        """On processes of their own."""
+        from simulator import parallel  # noqa: PLC0415 - Linux only
+
+        return parallel.run(job, count, jobs)
+
+
 class Sim:
     """Everything in this process and in virtual time: the shipped flows against models of kernel, hardware and host-
     device.
@@ -151,11 +215,12 @@ class Sim:
             yield from ((index, one) for one in said)
 
 
-def choose(name: str | None, plugins: Sequence[str]) -> Lab:
+def choose(name: str | None, plugins: Sequence[str], tell: Callable[[str], None] = lambda _line: None) -> Lab:
     """The lab that was asked for; without a wish ``userns`` if it works on this machine, else ``sim``.
 
     Args:
         plugins: file names of the plugins that will be needed.
+        tell: told what a lab does before it can start, a line at a time.
 
     Raises:
         LabError: the one that was asked for does not work here.
@@ -164,6 +229,8 @@ def choose(name: str | None, plugins: Sequence[str]) -> Lab:
         return Sim("asked for; virtual time, no kernel, no process")
     if name == USERNS:
         return Userns(plugins)
+    if name == DOCKER:
+        return Docker(plugins, tell)
     try:
         return Userns(plugins)
     except LabError as error:

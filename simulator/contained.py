@@ -1,0 +1,73 @@
+"""EDGE: a container of the docker lab from inside: its pid 1, which carries bytes and reaps, and the node as its child.
+
+The runner is at the other end of standard input and output. Pid 1 ends at the end of either, and takes the node, its
+agent, its hardware and every plugin with it, as the first process of a pid namespace does. What the node prints goes
+to standard error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import socket
+import sys
+from pathlib import Path
+
+from simulator.chain import install
+from simulator.lab import plugins
+from simulator.real import node
+
+_REAP_INTERVAL_MS = 200
+
+
+def main() -> None:
+    """Be the node that the arguments describe: the scratch directory, the number of ENIs."""
+    scratch, enis = Path(sys.argv[1]), int(sys.argv[2])
+    incoming, outgoing = os.dup(0), os.dup(1)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.dup2(2, 1)
+    ours, theirs = socket.socketpair()
+    if os.fork() == 0:
+        for descriptor in (incoming, outgoing, null):
+            os.close(descriptor)
+        ours.close()
+        setup = node.NodeSetup(enis, install.bundle(sys.executable), plugins.find())
+        node.serve(theirs, scratch, setup)
+        return
+    theirs.close()
+    carry(incoming, outgoing, ours)
+
+
+def carry(incoming: int, outgoing: int, node_end: socket.socket) -> None:
+    """Hand on bytes in both directions until one of them ends; reap orphans meanwhile."""
+    poll = select.poll()
+    for descriptor in (incoming, node_end.fileno()):
+        poll.register(descriptor, select.POLLIN)
+    with contextlib.suppress(BrokenPipeError, ConnectionError):  # the runner or the node is gone
+        while True:
+            for descriptor, _ in poll.poll(_REAP_INTERVAL_MS):
+                data = os.read(descriptor, 65536)
+                if not data:
+                    return
+                if descriptor == incoming:
+                    node_end.sendall(data)
+                else:
+                    _write(outgoing, data)
+            _reap()
+
+
+def _write(descriptor: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(descriptor, data) :]
+
+
+def _reap() -> None:
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG) != (0, 0):
+            pass
+
+
+if __name__ == "__main__":
+    main()
