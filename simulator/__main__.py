@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 
-from simulator import errors
+from simulator import errors, model
 
 LIBRARY = Path(__file__).parent / "library"
 INTERRUPTED = 130  # what a shell gives a program that SIGINT ended
@@ -49,6 +49,11 @@ def main() -> None:
 @click.option(
     "--lab", type=click.Choice(["userns", "sim"]), help="What the node runs in; else userns if it works, else sim."
 )
+@click.option(
+    "--backend",
+    type=click.Choice(model.BACKENDS),
+    help="What ENIs are, in userns; else the first that this kernel has.",
+)
 @click.option("--junit", type=click.Path(dir_okay=False, path_type=Path), help="Write the verdicts as JUnit XML.")
 @click.option("--trace", type=click.Path(dir_okay=False, path_type=Path), help="Write every event as JSON lines.")
 @click.option(
@@ -60,6 +65,7 @@ def run(
     *,
     paths: tuple[Path, ...],
     lab: str | None,
+    backend: model.Backend | None,
     junit: Path | None,
     trace: Path | None,
     expression: str,
@@ -84,7 +90,8 @@ def run(
         area = stack.enter_context(live.LiveArea(terminal, under_way))
         workers = jobs or os.cpu_count() or 1
         try:
-            sys.exit(run_scenarios(paths or _library(), lab, expression, reports, jobs=workers, progress=area))
+            files = paths or _library()
+            sys.exit(run_scenarios(files, lab, expression, reports, jobs=workers, backend=backend, progress=area))
         except KeyboardInterrupt:
             stack.close()
             click.echo(f"enim-lab: interrupted: {console.visible(under_way.summary())}", err=True)

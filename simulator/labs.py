@@ -9,11 +9,12 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol, TypeAlias, TypeVar
 
 from simulator.effects import World
 from simulator.errors import LabError
+from simulator.model import BACKENDS, Backend
 from simulator.scenario import schema
 
 USERNS, SIM = "userns", "sim"
@@ -28,8 +29,12 @@ class Lab(Protocol):
     name: str
     why: str
 
-    def lacks(self, plugins: Sequence[str]) -> str:
-        """Why a scenario that needs these plugins cannot run here; "" if it can."""
+    def backend(self, scenario: schema.Scenario | None = None) -> str:
+        """Which kind of link the ENIs of a scenario, or of any without a wish, are; "" in a lab without a kernel."""
+        ...
+
+    def lacks(self, scenario: schema.Scenario, chain: str) -> str:
+        """Why a scenario cannot run here in this chain; "" if it can."""
         ...
 
     def world(self, scenario: schema.Scenario) -> contextlib.AbstractContextManager[World]:
@@ -50,6 +55,8 @@ class Userns:
 
     Args:
         plugins: file names of the plugins that will be needed.
+        backend: which kind of link ENIs are where a scenario has no wish; without it the best that this kernel has.
+        wishes: the backends that scenarios ask for.
 
     Raises:
         LabError: it does not work on this machine, or one of the plugins is not installed.
@@ -57,9 +64,9 @@ class Userns:
 
     name = USERNS
 
-    def __init__(self, plugins: Sequence[str]) -> None:
+    def __init__(self, plugins: Sequence[str], backend: Backend | None = None, wishes: Iterable[Backend] = ()) -> None:
         from simulator.chain import install  # noqa: PLC0415 - Linux only
-        from simulator.lab import namespaces  # noqa: PLC0415 - Linux only
+        from simulator.lab import links, namespaces, throwaway  # noqa: PLC0415 - Linux only
         from simulator.lab import plugins as foreign  # noqa: PLC0415 - Linux only
 
         self._bundle = install.bundle(sys.executable)
@@ -70,13 +77,28 @@ class Userns:
             verb = "is" if len(missing) == 1 else "are"
             text = f"the {', '.join(missing)} {what} {verb} not installed"
             raise LabError(text, "Run `enim-lab doctor --install`")
-        namespaces.start(lambda _channel, _scratch: None).close()
+        wanted = sorted({*wishes, *((backend,) if backend else ())})
+        self._refusals: dict[Backend, str] = throwaway.ask(lambda _scratch: links.refusals(wanted))
+        usable = [kind for kind in BACKENDS if self._refusals.get(kind) == ""]
+        if not usable and not backend:
+            refused = ", ".join(f"{kind}: {why}" for kind, why in self._refusals.items())
+            raise LabError(f"this kernel has no link for an ENI ({refused})", "sudo modprobe veth")
+        self._default = backend or usable[0]
         is_root = namespaces.has_cap_sys_admin()
         self.why = "namespaces of root's own" if is_root else f"an unprivileged user namespace of uid {os.getuid()}"
 
-    def lacks(self, plugins: Sequence[str]) -> str:
-        """Nothing: what is missing was an error at the start."""
-        del plugins
+    def backend(self, scenario: schema.Scenario | None = None) -> Backend:
+        """The scenario's wish, or what the run has."""
+        return (scenario and scenario.node.backend) or self._default
+
+    def lacks(self, scenario: schema.Scenario, chain: str) -> str:
+        """The links for its ENIs, or an answer to its echo; a plugin that is missing was an error at the start."""
+        del chain
+        kind = self.backend(scenario)
+        if self._refusals[kind]:
+            return f"this kernel has no {kind} links"
+        if kind == "dummy" and scenario.has_echo:
+            return "it needs an echo, and a dummy ENI answers none"
         return ""
 
     @contextlib.contextmanager
@@ -85,7 +107,7 @@ class Userns:
         from simulator.lab import namespaces  # noqa: PLC0415 - Linux only
         from simulator.real import node  # noqa: PLC0415 - Linux only
 
-        setup = node.NodeSetup(scenario.node.enis, self._bundle, self._foreign)
+        setup = node.NodeSetup(scenario.node.enis, self._bundle, self._foreign, self.backend(scenario))
         process = namespaces.start(lambda channel, scratch: node.serve(channel, scratch, setup))
         try:
             world = node.RemoteWorld(process.channel)
@@ -115,11 +137,16 @@ class Sim:
     def __init__(self, why: str) -> None:
         self.why = why
 
-    def lacks(self, plugins: Sequence[str]) -> str:
+    def backend(self, scenario: schema.Scenario | None = None) -> str:
+        """None: its model of a NIC is the hardware, whichever link stands for that elsewhere."""
+        del scenario
+        return ""
+
+    def lacks(self, scenario: schema.Scenario, chain: str) -> str:
         """The plugins without a model."""
         from simulator.virtual import plugins as models  # noqa: PLC0415 - each lab pays for its own imports
 
-        missing = [name for name in plugins if name not in models.PLUGINS]
+        missing = [name for name in scenario.plugins(chain) if name not in models.PLUGINS]
         return f"sim has no model of {', '.join(missing)}" if missing else ""
 
     @contextlib.contextmanager
@@ -143,11 +170,15 @@ class Sim:
             yield from ((index, one) for one in said)
 
 
-def choose(name: str | None, plugins: Sequence[str]) -> Lab:
+def choose(
+    name: str | None, plugins: Sequence[str], backend: Backend | None = None, wishes: Iterable[Backend] = ()
+) -> Lab:
     """The lab that was asked for; without a wish ``userns`` if it works on this machine, else ``sim``.
 
     Args:
         plugins: file names of the plugins that will be needed.
+        backend: which kind of link ENIs are where a scenario has no wish; without it the best that works.
+        wishes: the backends that scenarios ask for.
 
     Raises:
         LabError: the one that was asked for does not work here.
@@ -155,9 +186,9 @@ def choose(name: str | None, plugins: Sequence[str]) -> Lab:
     if name == SIM:
         return Sim("asked for; virtual time, no kernel, no process")
     if name == USERNS:
-        return Userns(plugins)
+        return Userns(plugins, backend, wishes)
     try:
-        return Userns(plugins)
+        return Userns(plugins, backend, wishes)
     except LabError as error:
         return Sim(f"virtual time, as userns does not work here ({error.cause})")
     except (ImportError, OSError, AttributeError) as error:  # not Linux

@@ -25,7 +25,19 @@ from enim import errors as plugin_errors
 from enim import rtnetlink, transport, wire
 from simulator.chain import execute, install
 from simulator.errors import LabError, SimulatorError, WorldFault
-from simulator.model import Attachment, Eni, EniId, EniRecord, Lease, Link, PluginCall, PluginOutcome, Snapshot, Subnet
+from simulator.model import (
+    Attachment,
+    Backend,
+    Eni,
+    EniId,
+    EniRecord,
+    Lease,
+    Link,
+    PluginCall,
+    PluginOutcome,
+    Snapshot,
+    Subnet,
+)
 from simulator.real import agent_process, cloud, echo, hardware, kernel
 
 CONTROL_TIMEOUT_MS = 5_000
@@ -45,7 +57,7 @@ class NodeSetup:
     enis: int
     plugins: Mapping[str, bytes]
     foreign: Mapping[str, Path]
-    backend: str = hardware.VETH
+    backend: Backend = hardware.VETH
 
 
 class Node:
