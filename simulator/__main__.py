@@ -149,6 +149,41 @@ def agent(socket: Path, state: Path, enis: int, control: Path | None) -> None:
 
 
 @main.command()
+@click.argument("file", required=False, type=click.Path(path_type=Path))
+@click.option("--lab", type=click.Choice(["userns", "sim"]), help="As for run; sim reports virtual time.")
+@click.option("--chain", type=click.Choice(["exclusive-device", "host-device"]), help="Only this upper plugin.")
+@click.option("--concurrency", type=click.IntRange(1, 32), default=1, help="Pods, or runs of FILE, at once.")
+@click.option("--count", type=click.IntRange(1, 100_000), help="Rounds; else what fits into a minute, at most 100.")
+@click.option("--json", "json_path", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures here.")
+def bench(
+    *,
+    file: Path | None,
+    lab: str | None,
+    chain: str | None,
+    concurrency: int,
+    count: int | None,
+    json_path: Path | None,
+) -> None:
+    """Measure ADD and DEL with the pool warm, exhausted and reclaiming, beside other plugins; or those of a scenario
+    FILE.
+    """
+    from rich.console import Console
+
+    from simulator import benchmark
+    from simulator.bench import screen
+
+    options = benchmark.Options(file, lab, chain, concurrency, count)
+    with benchmark.json_file(json_path) as write:
+        with screen.progress(Console(stderr=True)) as progress:
+            found, failures = benchmark.run(options, progress)
+        write(found)
+    screen.show(found, Console())
+    for failure in failures:
+        click.echo(f"enim-lab: a run failed: {failure}", err=True)
+    sys.exit(1 if failures else 0)
+
+
+@main.command()
 @click.option("--install", is_flag=True, help="Get the plugins of others: as root with apt, else into your own cache.")
 def doctor(*, install: bool) -> None:
     """Try what the labs need on this machine, and name the cause and the cure where something fails."""
@@ -164,6 +199,50 @@ def doctor(*, install: bool) -> None:
         if finding.cure and not finding.ok:
             click.echo(f"{'':>18}  → {finding.cure}")
     sys.exit(3 if any(finding.required and not finding.ok for finding in findings) else 0)
+
+
+@main.command()
+@click.option("--bin-dir", default="/opt/cni/bin", type=click.Path(file_okay=False, path_type=Path), show_default=True)
+@click.option(
+    "--python", default=sys.executable, help="The plugins' interpreter, of this one's version; else this one."
+)
+@click.option("--check", is_flag=True, help="Change nothing; say what is not as an installation leaves it.")
+@click.option("--uninstall", is_flag=True, help="Take the plugins away.")
+@click.option("--conflist", type=click.Path(dir_okay=False, path_type=Path), help="Write a network for them, last.")
+@click.option("--chain", type=click.Choice(["exclusive-device", "host-device"]), default="exclusive-device")
+@click.option("--network", default="podnet", show_default=True, help="The network's name in the conflist.")
+@click.option("--socket", default="", help="The agent's socket in the conflist; else the plugin's own choice.")
+def install(
+    *,
+    bin_dir: Path,
+    python: str,
+    check: bool,
+    uninstall: bool,
+    conflist: Path | None,
+    chain: str,
+    network: str,
+    socket: str,
+) -> None:
+    """Put enim and exclusive-device on this node, precompiled; an upgrade replaces nothing that still runs."""
+    from simulator import installation
+
+    if check and uninstall:
+        raise click.UsageError("--check and --uninstall do not go together")
+    if check:
+        problems = installation.problems(bin_dir, python)
+        click.echo(
+            "\n".join(problems) or f"{bin_dir} has enim and exclusive-device as this installation would leave them"
+        )
+        sys.exit(1 if problems else 0)
+    if uninstall:
+        removed = installation.remove(bin_dir)
+        click.echo("\n".join(f"removed {path}" for path in removed) or f"nothing of enim is in {bin_dir}")
+        return
+    installation.put(bin_dir, python)
+    click.echo(f"installed enim and exclusive-device in {bin_dir}")
+    if conflist is not None:
+        installation.write_conflist(conflist, chain, network, socket)
+        click.echo(f"wrote {conflist}")
 
 
 if __name__ == "__main__":

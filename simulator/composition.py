@@ -65,7 +65,8 @@ def run_scenarios(
             take(event)
 
     runs = select_runs(paths, expression)
-    lab = _lab_for(runs, lab_name, backend)
+    plugins = sorted({plugin for one in runs for plugin in one.loaded.scenario.plugins(one.chain)})
+    lab = labs.choose(lab_name, plugins, backend)
     started_ms = lab.now_ms()
     report(events.RunStarted(lab.name, lab.why, len(runs), lab.backend()))
     counts = {"passed": 0, "failed": 0, "skipped": 0}
@@ -100,16 +101,9 @@ def select_runs(paths: Sequence[Path], expression: str = "") -> list[Run]:
     return runs
 
 
-def _lab_for(runs: Sequence[Run], name: str | None, backend: Backend | None) -> labs.Lab:
-    scenarios = [(one.loaded.scenario, one.chain) for one in runs]
-    plugins = {plugin for scenario, chain in scenarios for plugin in scenario.plugins(chain)}
-    wishes = {scenario.node.backend for scenario, _ in scenarios if scenario.node.backend}
-    return labs.choose(name, sorted(plugins), backend, wishes)
-
-
 def _run_one(one: Run, lab: labs.Lab, say: Report) -> None:
     scenario, file = one.loaded.scenario, one.loaded.file
-    lacking = lab.lacks(scenario, one.chain)
+    lacking = lab.lacks(scenario.plugins(one.chain), scenario)
     if lacking:
         say(events.ScenarioSkipped(scenario.name, one.chain, file, lacking))
         return

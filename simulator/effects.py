@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 from enim import wire
-from simulator.model import Eni, Link, PluginCall, PluginOutcome, Snapshot
+from simulator.model import Eni, Link, PluginCall, PluginOutcome, Served, Snapshot
 
 Answer = TypeVar("Answer")
 
@@ -126,6 +126,20 @@ class World(Protocol):
 
     def execute(self, call: PluginCall) -> PluginOutcome:
         """Run a plugin binary of the lab's CNI bin directory to its end."""
+        ...
+
+    def execute_all(self, calls: Sequence[PluginCall]) -> Sequence[PluginOutcome]:
+        """Start all of these at once, and run each to its end; outcomes in the order of the calls.
+
+        A duration is measured where the process runs: it holds nothing of the way from here to there.
+        """
+        ...
+
+    def served(self) -> Sequence[Served]:
+        """What the agent has measured of the requests that it answered since this was last asked, oldest first.
+
+        The agent keeps the latest ``real.served.KEPT_MAX`` in memory; there are none if it does not run.
+        """
         ...
 
     def echo(self, netns: str, destination: str, timeout_ms: int) -> bool:

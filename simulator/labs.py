@@ -9,7 +9,7 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol, TypeAlias, TypeVar
 
 from simulator.effects import World
@@ -33,8 +33,8 @@ class Lab(Protocol):
         """Which kind of link the ENIs of a scenario, or of any without a wish, are; "" in a lab without a kernel."""
         ...
 
-    def lacks(self, scenario: schema.Scenario, chain: str) -> str:
-        """Why a scenario cannot run here in this chain; "" if it can."""
+    def lacks(self, plugins: Sequence[str], scenario: schema.Scenario | None = None) -> str:
+        """Why these plugins, or a scenario that needs them, cannot run here; "" if they can."""
         ...
 
     def world(self, scenario: schema.Scenario) -> contextlib.AbstractContextManager[World]:
@@ -56,7 +56,6 @@ class Userns:
     Args:
         plugins: file names of the plugins that will be needed.
         backend: which kind of link ENIs are where a scenario has no wish; without it the best that this kernel has.
-        wishes: the backends that scenarios ask for.
 
     Raises:
         LabError: it does not work on this machine, or one of the plugins is not installed.
@@ -64,26 +63,28 @@ class Userns:
 
     name = USERNS
 
-    def __init__(self, plugins: Sequence[str], backend: Backend | None = None, wishes: Iterable[Backend] = ()) -> None:
+    def __init__(self, plugins: Sequence[str], backend: Backend | None = None) -> None:
         from simulator.chain import install  # noqa: PLC0415 - Linux only
         from simulator.lab import links, namespaces, throwaway  # noqa: PLC0415 - Linux only
         from simulator.lab import plugins as foreign  # noqa: PLC0415 - Linux only
 
-        self._bundle = install.bundle(sys.executable)
-        self._foreign = foreign.find()
+        self._bundle = install.bundle(sys.executable) | install.bare(sys.executable)
+        self._foreign = foreign.find(*plugins)
         missing = [name for name in plugins if name not in self._bundle and name not in self._foreign]
         if missing:
             what = "plugin" if len(missing) == 1 else "plugins"
             verb = "is" if len(missing) == 1 else "are"
             text = f"the {', '.join(missing)} {what} {verb} not installed"
-            raise LabError(text, "Run `enim-lab doctor --install`")
-        wanted = sorted({*wishes, *((backend,) if backend else ())})
-        self._refusals: dict[Backend, str] = throwaway.ask(lambda _scratch: links.refusals(wanted))
-        usable = [kind for kind in BACKENDS if self._refusals.get(kind) == ""]
+            from_package = all(name in foreign.PLUGINS for name in missing)
+            by_hand = "Put it into a CNI directory, or name its directory in CNI_PATH"
+            raise LabError(text, "Run `enim-lab doctor --install`" if from_package else by_hand)
+        kinds = (backend,) if backend else BACKENDS
+        self._refusals: dict[Backend, str] = throwaway.ask(lambda _scratch: links.refusals(kinds))
+        usable = [kind for kind, refusal in self._refusals.items() if not refusal]
         if not usable and not backend:
             refused = ", ".join(f"{kind}: {why}" for kind, why in self._refusals.items())
             raise LabError(f"this kernel has no link for an ENI ({refused})", "sudo modprobe veth")
-        self._default = backend or usable[0]
+        self._default: Backend = backend or usable[0]
         is_root = namespaces.has_cap_sys_admin()
         self.why = "namespaces of root's own" if is_root else f"an unprivileged user namespace of uid {os.getuid()}"
 
@@ -91,13 +92,17 @@ class Userns:
         """The scenario's wish, or what the run has."""
         return (scenario and scenario.node.backend) or self._default
 
-    def lacks(self, scenario: schema.Scenario, chain: str) -> str:
+    def lacks(self, plugins: Sequence[str], scenario: schema.Scenario | None = None) -> str:
         """The links for its ENIs, or an answer to its echo; a plugin that is missing was an error at the start."""
-        del chain
+        del plugins
         kind = self.backend(scenario)
+        if kind not in self._refusals:  # a wish: the run did without it so far
+            from simulator.lab import links, throwaway  # noqa: PLC0415 - Linux only
+
+            self._refusals |= throwaway.ask(lambda _scratch: links.refusals((kind,)))
         if self._refusals[kind]:
             return f"this kernel has no {kind} links"
-        if kind == "dummy" and scenario.has_echo:
+        if kind == "dummy" and scenario is not None and scenario.has_echo:
             return "it needs an echo, and a dummy ENI answers none"
         return ""
 
@@ -130,23 +135,30 @@ class Userns:
 class Sim:
     """Everything in this process and in virtual time: the shipped flows against models of kernel, hardware and host-
     device.
+
+    Args:
+        sync_ns: how long the agent's journal takes to write.
+        delay_ns: one way between a plugin and the agent.
     """
 
     name = SIM
 
-    def __init__(self, why: str) -> None:
+    def __init__(self, why: str, sync_ns: int = 0, delay_ns: int = 0) -> None:
         self.why = why
+        self._sync_ns = sync_ns
+        self._delay_ns = delay_ns
 
     def backend(self, scenario: schema.Scenario | None = None) -> str:
         """None: its model of a NIC is the hardware, whichever link stands for that elsewhere."""
         del scenario
         return ""
 
-    def lacks(self, scenario: schema.Scenario, chain: str) -> str:
+    def lacks(self, plugins: Sequence[str], scenario: schema.Scenario | None = None) -> str:
         """The plugins without a model."""
+        del scenario
         from simulator.virtual import plugins as models  # noqa: PLC0415 - each lab pays for its own imports
 
-        missing = [name for name in scenario.plugins(chain) if name not in models.PLUGINS]
+        missing = [name for name in plugins if name not in models.PLUGINS]
         return f"sim has no model of {', '.join(missing)}" if missing else ""
 
     @contextlib.contextmanager
@@ -155,7 +167,7 @@ class Sim:
         from simulator import topology  # noqa: PLC0415 - each lab pays for its own imports
         from simulator.virtual import node  # noqa: PLC0415 - each lab pays for its own imports
 
-        yield node.Node(topology.enis(scenario.node.enis))
+        yield node.Node(topology.enis(scenario.node.enis), self._sync_ns, self._delay_ns)
 
     def now_ms(self) -> float:
         """No time passes."""
@@ -170,15 +182,12 @@ class Sim:
             yield from ((index, one) for one in said)
 
 
-def choose(
-    name: str | None, plugins: Sequence[str], backend: Backend | None = None, wishes: Iterable[Backend] = ()
-) -> Lab:
+def choose(name: str | None, plugins: Sequence[str], backend: Backend | None = None) -> Lab:
     """The lab that was asked for; without a wish ``userns`` if it works on this machine, else ``sim``.
 
     Args:
         plugins: file names of the plugins that will be needed.
         backend: which kind of link ENIs are where a scenario has no wish; without it the best that works.
-        wishes: the backends that scenarios ask for.
 
     Raises:
         LabError: the one that was asked for does not work here.
@@ -186,9 +195,9 @@ def choose(
     if name == SIM:
         return Sim("asked for; virtual time, no kernel, no process")
     if name == USERNS:
-        return Userns(plugins, backend, wishes)
+        return Userns(plugins, backend)
     try:
-        return Userns(plugins, backend, wishes)
+        return Userns(plugins, backend)
     except LabError as error:
         return Sim(f"virtual time, as userns does not work here ({error.cause})")
     except (ImportError, OSError, AttributeError) as error:  # not Linux

@@ -145,6 +145,23 @@ class PluginOutcome:
 
 
 @dataclass(frozen=True, slots=True)
+class Served:
+    """What the agent has measured of one request of its public API.
+
+    Args:
+        method: ``POST`` for an ADD, ``DELETE`` for a DEL or a roll-back.
+        container_id: whom it was for, "" if it named none.
+        queue_ms: how long it waited for others: to be picked up, for the agent's one lock, for another request's end.
+        work_ms: the rest of the time from its arrival until its answer was ready.
+    """
+
+    method: str
+    container_id: str
+    queue_ms: float
+    work_ms: float
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """What can be seen from outside at one moment: the agent's records and the kernel's links.
 

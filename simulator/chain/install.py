@@ -25,6 +25,7 @@ import enim
 PACKAGES = ".enim"
 FLAGS = "-ISE"
 SHEBANG_BYTES_MAX = 127
+BARE = "bare-python"
 
 _HASHED_AND_UNCHECKED = (1).to_bytes(4, "little")  # the flags of a compiled file
 _LAUNCHERS = {"enim": "__main__", "exclusive-device": "exclusive_main"}
@@ -47,6 +48,11 @@ def bundle(interpreter: str = sys.executable) -> dict[str, bytes]:
     for name, module in _LAUNCHERS.items():
         files |= _launcher(name, module, python, home)
     return files
+
+
+def bare(interpreter: str = sys.executable) -> dict[str, bytes]:
+    """A program beside the plugins that starts as they do, and does nothing: what any of them costs at the least."""
+    return _start("", BARE, os.path.realpath(interpreter), PACKAGES)
 
 
 def write(directory: Path, files: Mapping[str, bytes]) -> None:
@@ -91,6 +97,11 @@ def _launcher(name: str, module: str, python: str, home: str) -> dict[str, bytes
         f"from enim.{module} import main\n"
         "main()\n"
     )
+    return _start(script, name, python, home)
+
+
+def _start(script: str, name: str, python: str, home: str) -> dict[str, bytes]:
+    """A program of these lines; ``{folder}`` in them: from the script's own folder to ``home``."""
     shebang = f"#!{python} {FLAGS}\n"
     if len(os.fsencode(shebang)) <= SHEBANG_BYTES_MAX and not any(character.isspace() for character in python):
         return {name: os.fsencode(shebang) + script.format(folder=f"/{home}").encode()}

@@ -102,7 +102,7 @@ class Runtime:
         for index, plugin in enumerate(network.plugins):
             previous = result if index else None
             outcome = yield _call("ADD", network, plugin, sandbox, previous)
-            failure = _failure(outcome)
+            failure = failure_of(outcome)
             if failure is None:
                 parsed = _parse(outcome.stdout)
                 if parsed is None:
@@ -125,7 +125,7 @@ class Runtime:
             previous = entry.result
         for plugin in reversed(network.plugins):
             outcome = yield _call("DEL", network, plugin, sandbox, previous)
-            failure = _failure(outcome)
+            failure = failure_of(outcome)
             if failure is not None:
                 return Answer(failure=failure)
         self._cache.pop(attachment, None)
@@ -136,7 +136,7 @@ class Runtime:
         entry = self._cache.get(attachment_of(network, sandbox))
         for plugin in network.plugins:
             outcome = yield _call("CHECK", network, plugin, sandbox, None if entry is None else entry.result)
-            failure = _failure(outcome)
+            failure = failure_of(outcome)
             if failure is not None:
                 return Answer(failure=failure)
         return Answer()
@@ -144,7 +144,7 @@ class Runtime:
     def status(self, network: NetworkList) -> Calls:
         """STATUS: plugins in order, stops at the first error; before 1.1.0 nobody is asked."""
         for plugin in network.plugins if network.cni_version == WITH_GC else ():
-            failure = _failure((yield _call("STATUS", network, plugin, NOBODY, None)))
+            failure = failure_of((yield _call("STATUS", network, plugin, NOBODY, None)))
             if failure is not None:
                 return Answer(failure=failure)
         return Answer()
@@ -167,7 +167,7 @@ class Runtime:
         failures = []
         for plugin in network.plugins if network.cni_version == WITH_GC else ():
             told = {**plugin, **dict.fromkeys(("cni.dev/valid-attachments", "cni.dev/attachments"), listed)}
-            failure = _failure((yield _call("GC", network, told, NOBODY, None)))
+            failure = failure_of((yield _call("GC", network, told, NOBODY, None)))
             failures += [] if failure is None else [failure]
         return Answer(failure=failures[0] if failures else None)
 
@@ -204,7 +204,7 @@ def _call(
     return PluginCall(str(plugin["type"]), environment, json.dumps(netconf, sort_keys=True).encode())
 
 
-def _failure(outcome: PluginOutcome) -> Failure | None:
+def failure_of(outcome: PluginOutcome) -> Failure | None:
     """What libcni makes of an exit status (contract A6)."""
     plugin = outcome.call.plugin
     if outcome.exit_code == 0:

@@ -10,8 +10,6 @@ import socket
 import struct
 from collections.abc import Iterable
 
-from simulator.model import BACKENDS
-
 _RTM_NEWLINK, _NLM_F_REQUEST_ACK_CREATE_EXCL, _NLMSG_ERROR = 16, 0x605, 2
 _IFLA_IFNAME, _IFLA_LINK, _IFLA_LINKINFO, _IFLA_INFO_KIND = 3, 5, 18, 1
 _BELOW = "try-below"
@@ -32,16 +30,15 @@ def make(name: str, kind: str, below: str = "") -> None:
         raise OSError(-code, os.strerror(-code))
 
 
-def refusals(wanted: Iterable[str]) -> dict[str, str]:
-    """Try the wanted backends, and those of ``BACKENDS`` up to the first that works.
+def refusals(kinds: Iterable[str]) -> dict[str, str]:
+    """Try backends in this order, up to the first that works.
 
     Returns:
-        For each that was tried, what the kernel says against it; "" for one that works.
+        For each that was tried, what the kernel says against it; "" for the one that works.
     """
-    found = {kind: _refusal(kind) for kind in wanted}
-    for kind in BACKENDS:
-        if kind not in found:
-            found[kind] = _refusal(kind)
+    found = {}
+    for kind in kinds:
+        found[kind] = _refusal(kind)
         if not found[kind]:
             break
     return found

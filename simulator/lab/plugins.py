@@ -15,7 +15,7 @@ from pathlib import Path
 
 from simulator.errors import LabError
 
-PLUGINS = ("host-device", "bridge", "ptp", "host-local")
+PLUGINS = ("host-device", "bridge", "ptp", "host-local", "static")
 PACKAGE = "containernetworking-plugins"
 SYSTEM_DIRECTORIES = ("/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni")
 _FROM_RELEASE = (
@@ -31,9 +31,9 @@ _COMPLAINTS_MAX = 500
 _IMPATIENT = ("-oAcquire::Retries=1", "-oAcquire::http::Timeout=10", "-oAcquire::https::Timeout=10")
 
 
-def find() -> dict[str, Path]:
-    """The binaries that are there, by their names."""
-    found = {name: _find(name) for name in PLUGINS}
+def find(*more: str) -> dict[str, Path]:
+    """The binaries that are there, by their names; ``more``: names of others to look for."""
+    found = {name: _find(name) for name in (*PLUGINS, *more)}
     return {name: binary for name, binary in found.items() if binary is not None}
 
 

@@ -40,6 +40,9 @@ class Connection:
         client: the connected socket; whoever made it closes it.
         handle: answers one request; anything that it raises but ``NoAnswer`` is a bug.
         panicked: told of such a bug after the client was.
+        served: told of each request before its answer is sent: when it arrived, and when its handling began, monotonic
+            ms.
+        accepted_ms: when the client was accepted, which is when its first request arrived.
         read_timeout_ms: for a request to come whole, and for the client to take an answer.
     """
 
@@ -49,11 +52,16 @@ class Connection:
         handle: Callable[[wire.Request], wire.Reply],
         panicked: Callable[[Exception], None],
         read_timeout_ms: float = READ_TIMEOUT_MS,
+        *,
+        served: Callable[[wire.Request, float, float], None] = lambda _request, _arrived_ms, _began_ms: None,
+        accepted_ms: float | None = None,
     ) -> None:
         self._client = client
         self._handle = handle
         self._panicked = panicked
         self._read_timeout_ms = read_timeout_ms
+        self._served = served
+        self._accepted_ms = accepted_ms
         self._data = b""  # what has been received and is not yet part of a request
 
     def serve(self) -> None:
@@ -77,9 +85,11 @@ class Connection:
             return False
         request, goes_on = received
         began_ms = clock.monotonic_ms()
+        arrived_ms, self._accepted_ms = self._accepted_ms or began_ms, None
         reply, bug = self._answer(request)
         try:
             encoded = wire.encode_reply(reply, close=not goes_on)
+            self._served(request, arrived_ms, began_ms)
             self._send(encoded.partition(b"\r\n\r\n")[0] + b"\r\n\r\n" if request.method == "HEAD" else encoded)
         finally:
             _log_request(request, reply.status, clock.monotonic_ms() - began_ms)

@@ -1,6 +1,7 @@
 """EDGE: the agent's second, private API, for a lab: what it believes, and its clock. No client of the agent ever sees
 it.
 
+``GET /served`` → ``{"served": [Served as JSON, …]}``: of the requests that were answered since this was last asked.
 ``GET /state`` → ``{"clock_ms": int, "adds_in_flight": int, "records": [EniRecord as JSON, …]}``
 ``POST /clock?advance_ms=N`` → ``{"clock_ms": int}``: adds N milliseconds (decimal, at most 12 digits) to the clock.
 ``POST /crash?at=FAILPOINT`` → ``{"at": FAILPOINT}``: the process kills itself when it comes to that failpoint.
@@ -18,13 +19,15 @@ from typing import Any
 from enim import framing, wire
 from simulator import errors
 from simulator.agent import api, failpoints
-from simulator.real import driver
+from simulator.real import driver, served
 
 NS_PER_MS = 1_000_000
 
 
-def handle(agent: driver.Driver, request: wire.Request) -> wire.Reply:
-    """Answer one request to the control socket."""
+def handle(agent: driver.Driver, log: served.Log, request: wire.Request) -> wire.Reply:
+    """Answer one request to the control socket. ``log``: of the requests to the public one."""
+    if (request.method, request.path) == ("GET", "/served"):
+        return _json({"served": [dataclasses.asdict(one) for one in log.take()]})
     route = _ROUTES.get(request.path)
     if route is None:
         return api.fault(404, f"path {request.path} was not found")

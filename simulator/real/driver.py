@@ -94,6 +94,7 @@ class Driver:
         self._at_rest: set[int] = set()  # threads whose flow has seen every change and waits
         self._changes = 0  # how often links or the agent's state changed
         self._stopped = False
+        self._waits = threading.local()
         self._failpoint = ""
         self._crash: Callable[[], None] = lambda: None
         self._unwatch: Callable[[], None] | None = None
@@ -139,6 +140,7 @@ class Driver:
         seen = self._changes
         outcome: Any = None
         failure: Exception | None = None
+        self._waits.ms = 0.0
         while True:
             try:
                 effect = self._step(flow, outcome, failure)
@@ -148,11 +150,17 @@ class Driver:
             outcome, failure = None, None
             try:
                 if isinstance(effect, effects.WaitForChange):
+                    began_ms = clock.monotonic_ms()
                     seen = self._wait(seen, effect.deadline_ns)
+                    self._waits.ms += clock.monotonic_ms() - began_ms
                 else:
                     outcome = self._carry_out(effect)
             except Exception as error:  # noqa: BLE001 - a fault is the flow's to answer; of a bug it must undo its part
                 failure = error
+
+    def waited_ms(self) -> float:
+        """How long the latest flow of the calling thread waited for others: for the lock, and for changes."""
+        return float(getattr(self._waits, "ms", 0.0))
 
     def state(self) -> tuple[tuple[EniRecord, ...], int, int]:
         """What the agent believes, how many ADDs it is at work on, and its clock in ns, at one moment."""
@@ -183,7 +191,9 @@ class Driver:
 
     def _step(self, flow: effects.Flow[Any], outcome: Any, failure: Exception | None) -> effects.Effect:
         """Run a flow to its next effect that needs the outside, with the lock held all along."""
+        began_ms = clock.monotonic_ms()
         with self._lock:
+            self._waits.ms += clock.monotonic_ms() - began_ms
             while True:
                 if self._stopped:
                     flow.close()

@@ -34,14 +34,15 @@ class Listener:
     """A listening socket at ``path``; clients may connect at once, and are served from ``start`` on.
 
     Args:
-        serve: serves one connection, on its own thread; must not raise.
+        serve: serves one connection, on its own thread; must not raise. It is told when that was accepted, by the
+            machine's monotonic clock in ms.
 
     Raises:
         LabError: another agent serves there, something else is in the way, or the socket cannot be made.
     """
 
     def __init__(
-        self, path: Path, serve: Callable[[socket.socket], None], connections_max: int = CONNECTIONS_MAX
+        self, path: Path, serve: Callable[[socket.socket, float], None], connections_max: int = CONNECTIONS_MAX
     ) -> None:
         self._path = path
         self._serve = serve
@@ -84,10 +85,11 @@ class Listener:
                 connection.log(f"accept: {error}")
                 threading.Event().wait(_OUT_OF_FILES_PAUSE_S)  # out of file descriptors: some will be closed soon
                 continue
-            self._begin(client)
+            self._begin(client, clock.monotonic_ms())
 
-    def _begin(self, client: socket.socket) -> None:
-        thread = threading.Thread(target=self._run, args=(client,), name=f"serve {self._path.name}", daemon=True)
+    def _begin(self, client: socket.socket, accepted_ms: float) -> None:
+        arguments = (client, accepted_ms)
+        thread = threading.Thread(target=self._run, args=arguments, name=f"serve {self._path.name}", daemon=True)
         try:
             with self._lock:  # ``stop`` must not find a thread that has not started
                 self._clients[thread] = client
@@ -98,9 +100,9 @@ class Listener:
             connection.log(f"accept: {error}")
             self._end(thread, client)
 
-    def _run(self, client: socket.socket) -> None:
+    def _run(self, client: socket.socket, accepted_ms: float) -> None:
         try:
-            self._serve(client)
+            self._serve(client, accepted_ms)
         finally:
             self._end(threading.current_thread(), client)
 

@@ -8,6 +8,7 @@ values.
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import ipaddress
 import json
@@ -35,6 +36,7 @@ from simulator.model import (
     Link,
     PluginCall,
     PluginOutcome,
+    Served,
     Snapshot,
     Subnet,
 )
@@ -90,6 +92,16 @@ class Node:
 
     def execute(self, call: PluginCall) -> PluginOutcome:
         return execute.run(call, self._bin)
+
+    def execute_all(self, calls: Sequence[PluginCall]) -> Sequence[PluginOutcome]:
+        if len(calls) == 1:
+            return [self.execute(calls[0])]
+        with concurrent.futures.ThreadPoolExecutor(max(1, len(calls))) as threads:
+            return list(threads.map(self.execute, calls))
+
+    def served(self) -> Sequence[Served]:
+        said = self._ask_agent("GET", "/served", ())
+        return [] if said is None else [Served(**one) for one in said["served"]]
 
     def echo(self, netns: str, destination: str, timeout_ms: int) -> bool:
         return echo.echo(netns, destination, timeout_ms)
@@ -226,6 +238,14 @@ class RemoteWorld:
     def execute(self, call: PluginCall) -> PluginOutcome:
         outcome: PluginOutcome = self._call("execute", call)
         return outcome
+
+    def execute_all(self, calls: Sequence[PluginCall]) -> Sequence[PluginOutcome]:
+        outcomes: Sequence[PluginOutcome] = self._call("execute_all", calls)
+        return outcomes
+
+    def served(self) -> Sequence[Served]:
+        served: Sequence[Served] = self._call("served")
+        return served
 
     def echo(self, netns: str, destination: str, timeout_ms: int) -> bool:
         return bool(self._call("echo", netns, destination, timeout_ms))

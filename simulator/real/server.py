@@ -19,9 +19,10 @@ from typing import TypeAlias
 
 from enim import wire
 from simulator.agent import flows
-from simulator.real import clock, cloud, connection, control, driver, kernel, listener, store
+from simulator.real import clock, cloud, connection, control, driver, kernel, listener, served, store
 
 _Handle: TypeAlias = Callable[[wire.Request], wire.Reply]
+_Note: TypeAlias = Callable[[wire.Request, float, float], None]
 
 
 def run_agent(
@@ -53,8 +54,8 @@ def run_agent(
         agent = driver.Driver(flows.Agent(attached, journal.read()), kernel.Kernel(), journal, agent_clock)
         stack.callback(agent.stop)
         listeners = []
-        for path, handle in _handlers(agent, socket, control):
-            one = listener.Listener(path, functools.partial(_serve, handle, ended))
+        for path, handle, note in _handlers(agent, socket, control):
+            one = listener.Listener(path, functools.partial(_serve, handle, note, ended))
             stack.callback(one.stop)
             listeners.append(one)
         agent.start(ended.put)
@@ -67,26 +68,39 @@ def run_agent(
         raise bug
 
 
-def _handlers(agent: driver.Driver, socket_path: Path, control_path: Path | None) -> Iterator[tuple[Path, _Handle]]:
+def _handlers(
+    agent: driver.Driver, socket_path: Path, control_path: Path | None
+) -> Iterator[tuple[Path, _Handle, _Note]]:
+    log = served.Log()
+
+    def note(request: wire.Request, arrived_ms: float, began_ms: float) -> None:
+        log.note(request, arrived_ms, began_ms + agent.waited_ms(), clock.monotonic_ms())
+
     def handle(request: wire.Request) -> wire.Reply:
         try:
             return agent.handle(request)
         except driver.Stopped as stopped:
             raise connection.NoAnswer from stopped
 
-    yield socket_path, handle
+    yield socket_path, handle, note
     if control_path is not None:
-        yield control_path, functools.partial(control.handle, agent)
+        yield control_path, functools.partial(control.handle, agent, log), lambda _request, _arrived, _began: None
 
 
-def _serve(handle: _Handle, ended: queue.SimpleQueue[BaseException | None], client: socket.socket) -> None:
+def _serve(
+    handle: _Handle,
+    note: _Note,
+    ended: queue.SimpleQueue[BaseException | None],
+    client: socket.socket,
+    accepted_ms: float,
+) -> None:
     def panicked(bug: Exception) -> None:
         if isinstance(
             bug, AssertionError
         ):  # InvariantBroken and its like: the state in memory cannot be trusted any more
             ended.put(bug)
 
-    connection.Connection(client, handle, panicked).serve()
+    connection.Connection(client, handle, panicked, served=note, accepted_ms=accepted_ms).serve()
 
 
 @contextlib.contextmanager

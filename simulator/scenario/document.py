@@ -89,8 +89,9 @@ class Document:
 
     def _telling(self, problems: Sequence[Any]) -> list[Any]:
         """The problems without those that only follow from another one: a key that is missing where an unknown one
-        stands, and a union's literal where a mapping stands.
+        stands, a union's literal where a mapping stands, and a list that is empty for want of a right entry.
         """
+        lists = {one["loc"][:length] for one in problems for length in range(1, len(one["loc"]))}
         mistyped = [one["loc"][:-1] for one in problems if one["type"] == "extra_forbidden"]
         inner = {self._place(one["loc"][:-1]) for one in problems if one["type"] in ("extra_forbidden", "missing")}
         return [
@@ -98,6 +99,7 @@ class Document:
             for one in problems
             if not (one["type"] == "missing" and one["loc"][:-1] in mistyped)
             and not (one["type"] == "literal_error" and self._place(one["loc"]) in inner)
+            and not (one["type"] == "too_short" and one["loc"] in lists)
         ]
 
     def _place(self, location: Sequence[int | str]) -> Place:

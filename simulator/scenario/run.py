@@ -25,6 +25,8 @@ SETTLE_MS = 60_000  # past every row of the agent's evidence table
 END_WAIT_MS = 200  # for a clock that may have to be advanced once more
 ECHO_MS = 2_000
 
+SETTLE, END = "settle", "end of all containers"  # the steps that every run has after the file's own
+
 
 class ScenarioRun:
     """One run of one scenario in one chain.
@@ -65,8 +67,8 @@ class ScenarioRun:
             cleaned = self._attempt(f"finally {_title(step)}", line, functools.partial(self._step, step))
             failed = failed or cleaned
         last_line = self._loaded.step_lines[-1]
-        failed = failed or self._attempt("settle", last_line, self._settle)
-        return failed or self._attempt("end of all containers", last_line, self._end_all)
+        failed = failed or self._attempt(SETTLE, last_line, self._settle)
+        return failed or self._attempt(END, last_line, self._end_all)
 
     def _attempt(self, title: str, line: int, action: Callable[[], str]) -> events.Failed | None:
         self._plugins = []

@@ -6,6 +6,7 @@ advancing the agent's lets everybody's time pass.
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,7 +15,7 @@ from enim import wire
 from simulator import effects
 from simulator.agent import failpoints, flows
 from simulator.errors import InvariantBroken, KernelFault, WorldFault
-from simulator.model import Eni, PluginCall, PluginOutcome, Snapshot
+from simulator.model import Eni, PluginCall, PluginOutcome, Served, Snapshot
 from simulator.virtual import kernel
 from simulator.virtual.driver import Changes, Driver, Handlers, Pending, Process
 from simulator.virtual.network import NS_PER_MS, Network
@@ -47,6 +48,7 @@ class Node:
         self._failpoint = ""
         self._back_after_ms = 0
         self._agent_processes: list[Process] = []
+        self._served: list[Served] = []
         self._agent_handlers: Handlers = {
             effects.Now: lambda _, pending: pending.succeed(self.driver.now_ns),
             effects.WaitForChange: self.changes.wait,
@@ -82,6 +84,33 @@ class Node:
             self.driver.run(until_ns)
             run.kill()
         return run.outcome(self.driver.now_ns, timed_out=timed_out)
+
+    def execute_all(self, calls: Sequence[PluginCall]) -> Sequence[PluginOutcome]:
+        """Start all at once, and run each to its end, or to its timeout."""
+        runs = [self.start(call) for call in calls]
+        began_ns = self.driver.now_ns
+        ended_ns: dict[int, int] = {}
+
+        def end(index: int) -> None:
+            ended_ns[index] = self.driver.now_ns
+
+        for index, run in enumerate(runs):
+            if run.process is not None:
+                run.process.on_end.append(functools.partial(end, index))
+                run.process.on_kill.append(functools.partial(end, index))
+        for timeout_ms in sorted({call.timeout_ms for call in calls}):
+            until_ns = began_ns + timeout_ms * NS_PER_MS
+            self.driver.run_while(lambda: any(run.is_alive for run in runs), until_ns)
+            for run in runs:
+                if run.is_alive and run.call.timeout_ms == timeout_ms:
+                    self.driver.run(until_ns)
+                    run.kill()
+        return [run.outcome(ended_ns.get(index, began_ns), timed_out=run.is_killed) for index, run in enumerate(runs)]
+
+    def served(self) -> Sequence[Served]:
+        """What the agent has answered since this was last asked."""
+        served, self._served = self._served, []
+        return served
 
     def echo(self, netns: str, destination: str, timeout_ms: int) -> bool:  # noqa: ARG002
         """Whether an ENI that is up in the namespace is in the destination's subnet; answered at once, or never."""
@@ -183,7 +212,35 @@ class Node:
         """Start the agent's flow for a request."""
         if self._agent is None:
             raise InvariantBroken("the agent does not run")
-        return self._start_agent_flow(f"{request.method} {request.path}", self._agent.handle(request))
+        return self._start_agent_flow(f"{request.method} {request.path}", self._timed(request))
+
+    def _timed(self, request: wire.Request) -> effects.Flow[wire.Reply]:
+        """The flow of a request, and a note of how long it took: what it waited for others is its time in the queue."""
+        assert self._agent is not None, "only an agent that runs has been asked"
+        flow = self._agent.handle(request)
+        began_ns = self.driver.now_ns
+        queue_ns = 0
+        outcome: Any = None
+        failure: Exception | None = None
+        try:
+            while True:
+                effect = flow.send(outcome) if failure is None else flow.throw(failure)
+                asked_ns = self.driver.now_ns
+                outcome, failure = None, None
+                try:
+                    outcome = yield effect
+                except Exception as error:  # noqa: BLE001 - thrown by the driver: it is the flow's to answer
+                    failure = error
+                if isinstance(effect, effects.WaitForChange):
+                    queue_ns += self.driver.now_ns - asked_ns
+        except StopIteration as end:
+            work_ns = self.driver.now_ns - began_ns - queue_ns
+            container_id = request.parameter("containerID")
+            self._served.append(Served(request.method, container_id, queue_ns / NS_PER_MS, work_ns / NS_PER_MS))
+            reply: wire.Reply = end.value
+            return reply
+        finally:
+            flow.close()
 
     def _start_agent_flow(self, name: str, flow: effects.Flow[Any]) -> Process:
         process = self.driver.start(name, flow, self._agent_handlers)

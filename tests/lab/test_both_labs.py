@@ -20,7 +20,7 @@ THEIR_OWN = re.compile(r"/\w+(?=/netns/)|(?:(?<=reached at )|(?<=answer at ))[^ 
 ALL = [(load.load(file).scenario, file) for file in load.find((SCENARIOS,))]
 SCENARIO = {(file, chain): one for one, file in ALL for chain in one.all_chains}
 SIM = labs.Sim("compared")
-RUNS = [(file, chain) for (file, chain), one in SCENARIO.items() if not SIM.lacks(one, chain)]
+RUNS = [(file, chain) for (file, chain), one in SCENARIO.items() if not SIM.lacks(one.plugins(chain))]
 OTHERS = [run for run in SCENARIO if run not in RUNS]
 JOBS = 8  # they wait more than they compute
 

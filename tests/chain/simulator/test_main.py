@@ -63,6 +63,13 @@ def test_run_that_fails_ends_with_1_and_names_file_line_and_both_views(tmp_path:
         (["lint", "LICENSE"], 2, ""),
         (["agent", "--socket", "/tmp/x", "--state", "/tmp/y", "--enis", "many"], 2, "'many' is not a valid integer"),
         (["agent"], 2, "Missing option '--socket'"),
+        (["bench", "no/such.yaml"], 2, "no/such.yaml: cannot be read"),
+        (["bench", "LICENSE"], 2, "LICENSE:"),
+        (["bench", "--count", "0"], 2, "0 is not in the range"),
+        (["bench", "--concurrency", "33"], 2, "33 is not in the range 1<=x<=32"),
+        (["bench", "--chain", "bridge"], 2, "'bridge' is not one of"),
+        (["bench", "--lab", "sim", "--json", "docs"], 2, "is a directory"),
+        (["bench", "--lab", "sim", "--json", "LICENSE/x.json"], 2, "LICENSE/x.json: it cannot be written"),
     ],
 )
 def test_bad_input_is_a_sentence_and_status_2(arguments: list[str], status: int, said: str) -> None:
@@ -76,6 +83,14 @@ def test_agent_that_cannot_have_its_socket_is_a_sentence_and_status_3(tmp_path: 
     ran = enim_lab("agent", "--socket", tmp_path / "file" / "s", "--state", tmp_path / "state", "--enis", "0")
     assert (ran.returncode, "Traceback" in ran.stderr) == (3, False)
     assert str(tmp_path / "file") in ran.stderr
+
+
+def test_bench_of_a_scenario_that_fails_ends_with_1_and_its_figures(tmp_path: Path) -> None:
+    file = scenario(tmp_path, "bad", FAILS)
+    ran = enim_lab("bench", "--lab", "sim", "--count", "2", "--json", tmp_path / "b.json", file)
+    assert ran.returncode == 1
+    assert ran.stderr.count(f"a run failed: exclusive-device: {file}:6: expect: 2 ENIs must be free") == 2
+    assert json.loads((tmp_path / "b.json").read_text())["rows"][0]["total_ms"]["count"] == 2
 
 
 def test_lint_checks_the_library_and_every_file_that_is_wrong(tmp_path: Path) -> None:
@@ -92,3 +107,21 @@ def test_schema_knows_every_verb() -> None:
     step = json.loads(enim_lab("schema").stdout)["$defs"]["Step"]
     assert {"add", "del", "netns.delete", "echo", "clock.advance", "agent.crash", "expect"} <= set(step["properties"])
     assert step["additionalProperties"] is False
+
+
+def test_install_check_and_uninstall(tmp_path: Path) -> None:
+    to = ("install", "--bin-dir", tmp_path / "bin")
+    missing = enim_lab(*to, "--check")
+    assert (missing.returncode, "bin/enim is not there" in missing.stdout) == (1, True)
+    installed = enim_lab(*to, "--conflist", tmp_path / "net.d/10-enim.conflist")
+    assert (installed.returncode, installed.stderr) == (0, "")
+    assert installed.stdout.splitlines() == [
+        f"installed enim and exclusive-device in {tmp_path}/bin",
+        f"wrote {tmp_path}/net.d/10-enim.conflist",
+    ]
+    assert enim_lab(*to, "--check").returncode == 0
+    assert enim_lab(*to, "--uninstall").stdout.count("removed ") == 3
+    both = enim_lab(*to, "--check", "--uninstall")
+    assert (both.returncode, "do not go together" in both.stderr) == (2, True)
+    refused = enim_lab("install", "--bin-dir", "/proc/no/bin")
+    assert (refused.returncode, "cannot be written" in refused.stderr) == (3, True)

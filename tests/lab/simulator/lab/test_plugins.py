@@ -27,6 +27,12 @@ def test_plugin_is_looked_for_in_the_cache_the_system_and_then_cni_path(
         assert plugins.find().get("host-device") == binary
 
 
+def test_other_plugins_are_found_when_they_are_asked_for(cache: Path, write_plugin: WritePlugin) -> None:
+    binary = write_plugin(cache / "tuning")
+    assert "tuning" not in plugins.find()
+    assert plugins.find("tuning", "no-such-one") == {"tuning": binary}
+
+
 def test_file_that_cannot_be_executed_is_no_plugin(cache: Path, write_plugin: WritePlugin) -> None:
     write_plugin(cache / "host-device").chmod(0o644)
     assert plugins.find().get("host-device") is None
@@ -103,7 +109,7 @@ def test_source_that_is_broken_does_not_matter_if_another_has_the_package(user: 
 
 def test_package_without_the_plugin_is_no_success(cache: Path, apt: Any) -> None:
     apt.use(has=("bridge", "loopback"))
-    with pytest.raises(LabError, match="has no host-device, bridge, ptp, host-local in"):
+    with pytest.raises(LabError, match="has no host-device, bridge, ptp, host-local, static in"):
         plugins._unpack_as_user(cache)
     assert not cache.exists()
 

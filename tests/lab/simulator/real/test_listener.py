@@ -13,7 +13,7 @@ from simulator.real import listener
 PATIENCE_S = 10.0
 
 
-def shout(client: socket.socket) -> None:
+def shout(client: socket.socket, _accepted_ms: float) -> None:
     """Serve one connection: give back in capitals what comes, until the client has said all."""
     while data := client.recv(1024):
         client.sendall(data.upper())
@@ -32,7 +32,7 @@ def listen() -> Iterator[Listen]:
     opened: list[listener.Listener] = []
 
     def start(
-        path: Path, serve: Callable[[socket.socket], None] = shout, connections_max: int = 8
+        path: Path, serve: Callable[[socket.socket, float], None] = shout, connections_max: int = 8
     ) -> listener.Listener:
         opened.append(listener.Listener(path, serve, connections_max))
         opened[-1].start()
@@ -188,7 +188,7 @@ def test_stop_removes_the_socket_and_ends_the_connections_that_wait(path: Path, 
 def test_stop_waits_for_a_request_that_has_come(path: Path, listen: Listen) -> None:
     come, go_on = threading.Event(), threading.Event()
 
-    def serve(client: socket.socket) -> None:
+    def serve(client: socket.socket, _accepted_ms: float) -> None:
         while client.recv(1024):
             come.set()
             assert go_on.wait(PATIENCE_S)
@@ -211,7 +211,7 @@ def test_stop_waits_for_a_request_that_has_come(path: Path, listen: Listen) -> N
 
 def test_stop_gives_up_waiting_after_its_grace(path: Path, listen: Listen) -> None:
     go_on = threading.Event()
-    one = listen(path, lambda client: (client.recv(1), go_on.wait(PATIENCE_S)))
+    one = listen(path, lambda client, _: (client.recv(1), go_on.wait(PATIENCE_S)))
     client = connect(path)
     client.sendall(b"hello")
     one.stop(grace_ms=50)

@@ -190,7 +190,7 @@ def comparable(records: tuple[EniRecord, ...]) -> list[tuple[object, ...]]:
 def test_agent_that_somebody_else_killed_does_not_run(start: Any) -> None:
     lab, world = start()
     kill_agent_from_outside(lab, world)
-    assert settle(world, lambda now: not now.agent_running).agent_running is False
+    assert settle(world, lambda now: not now.agent_running and world.agent_pid() == 0).agent_running is False
     assert world.agent_pid() == 0
     world.start_agent()
     assert world.snapshot().agent_running is True
@@ -300,3 +300,18 @@ def test_leases_of_host_local_are_read_and_its_other_files_left_out(in_lab: Any,
         return [(one.network, one.address, one.container_id, one.ifname) for one in inside.snapshot().leases]
 
     assert in_lab(look) == [("podnet", "10.88.0.2", "c1", "eth0"), ("podnet", "fd00::2", "c2", "net1")]
+
+
+def test_plugins_that_start_at_once_are_measured_by_the_node_and_by_the_agent(world: World) -> None:
+    netns = [world.create_netns(name, dad=False) for name in ("c1", "c2")]
+    world.served()
+    calls = [call(world, "ADD", path, f"c{number}", f"web-{number}") for number, path in enumerate(netns, start=1)]
+    outcomes = world.execute_all(calls)
+    assert [(one.call, one.exit_code) for one in outcomes] == [(one, 0) for one in calls]
+    served = world.served()
+    assert sorted((one.method, one.container_id) for one in served) == [("POST", "c1"), ("POST", "c2")]
+    for one in served:
+        assert one.work_ms > 0
+        assert one.queue_ms >= 0
+        assert one.queue_ms + one.work_ms < outcomes[int(one.container_id[1]) - 1].duration_ms
+    assert world.served() == []

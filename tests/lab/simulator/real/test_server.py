@@ -343,6 +343,6 @@ def test_broken_invariant_ends_the_process_after_its_client_was_told(bug: Except
     with client, accepted:
         client.sendall(go_request("POST", "default/p", "c1"))
         client.shutdown(socket.SHUT_WR)
-        server._serve(handle, ended, accepted)
+        server._serve(handle, lambda *_: None, ended, accepted, 0.0)
         assert client.recv(65536).startswith(b"HTTP/1.1 500 Internal Server Error\r\nContent-Type: text/plain\r\n")
     assert ended.empty() is not is_the_end

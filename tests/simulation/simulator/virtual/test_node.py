@@ -1,6 +1,7 @@
 """The shipped flows of the plugins and of the agent on one heap: the incidents that the agent is built against."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -355,3 +356,30 @@ def test_agent_cannot_be_started_twice_or_killed_dead(make_lab: Any) -> None:
         lab.node.ask(wire.Request("GET", "/v1/healthz"))
 
     assert (lab.node.snapshot().records, lab.node.snapshot().agent_running) == ((), False)
+
+
+def test_processes_that_start_at_once_end_each_at_its_own_time_or_timeout(make_lab: Any) -> None:
+    lab = make_lab(2)
+    slow, fast = lab.call("DEL", "c1"), lab.call("VERSION", "c2", plugin="no-such-one")
+    lab.node.kill_agent()  # a DEL tries again for 25 s
+
+    ended = lab.node.execute_all([replace(slow, timeout_ms=1_000), fast, replace(slow, timeout_ms=60_000)])
+
+    assert [one.timed_out for one in ended] == [True, False, False]
+    assert [one.exit_code for one in ended] == [plugins.KILLED, plugins.NOT_FOUND, 1]
+    assert (ended[0].duration_ms, ended[1].duration_ms) == (1_000, 0)
+    assert 1_000 < ended[2].duration_ms < 26_000
+
+
+def test_agent_tells_once_how_long_each_request_worked_and_waited_for_another(make_lab: Any) -> None:
+    lab = make_lab(2, sync_ns=5 * MS)
+    for container_id in ("c1", "c2"):
+        lab.node.create_netns(container_id)
+    calls = [lab.call("ADD", one, pod="default/web-0") for one in ("c1", "c2")]
+
+    lab.node.execute_all(calls)
+
+    first, second = lab.node.served()
+    assert (first.method, first.queue_ms, first.work_ms) == ("POST", 0, 10)
+    assert (second.method, second.queue_ms > 0) == ("POST", True)
+    assert lab.node.served() == []

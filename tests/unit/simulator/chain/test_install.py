@@ -71,3 +71,9 @@ def test_write_that_fails_leaves_no_temporary_file(tmp_path):
     with pytest.raises(OSError, match="directory"):
         install.write(tmp_path, {"enim": b"#!/bin/sh\n"})
     assert list(tmp_path.iterdir()) == [tmp_path / "enim"]
+
+
+def test_bare_program_starts_as_a_plugin_does_and_does_nothing():
+    ((name, content),) = install.bare().items()
+    assert name == "bare-python"
+    assert content.splitlines() == [install.bundle()["enim"].splitlines()[0]]

@@ -131,6 +131,7 @@ Said = Callable[[str], str]
             "- agent.crash: {at: del.D2, back: 1}",
             "10:37: `1`: a duration is a number with a unit, such as 500ms, 3s or 2m (in `steps.agent.crash.back`)",
         ),
+        ("- clock.advance: 3s", "- gc: {valid: c1}", "10:17: `c1`: should be a list (in `steps.gc.valid`)"),
         ("- clock.advance: 3s", "- add:", "10:5: `add` has no value in `steps`"),
         ("- clock.advance: 3s", "- nothing", "10:5: `nothing`: should be a mapping (in `steps`)"),
         ("- clock.advance: 3s", "- {name: x}", "10:5: a step needs a verb, `expect` or `eventually` (in `steps`)"),

@@ -5,7 +5,7 @@ from typing import Any
 import pydantic
 import pytest
 
-from simulator.agent import failpoints, pool
+from simulator.agent import audit, failpoints, pool
 from simulator.scenario import schema
 
 STEP = {"add": {"pod": "default/web-0", "container": "c1"}}
@@ -122,3 +122,7 @@ def test_scenario_runs_in_its_chain_or_chains(changes: dict[str, Any], chains: t
 def test_scenario_that_lacks_something_or_has_too_much_is_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(pydantic.ValidationError):
         scenario(**changes)
+
+
+def test_invariants_that_plugins_may_break_are_those_of_the_auditor() -> None:
+    assert schema.Invariant.__args__ == audit.INVARIANTS

@@ -1,0 +1,144 @@
+"""EDGE: the plugins on a node: put there, looked at, taken away.
+
+Rules: nothing that is there is touched before a copy of the new plugins has answered VERSION. The package comes before
+the launchers, and the launchers before the conflist; each file is whole or not there. What a running plugin may still
+load is left where it is: a package that no launcher names is removed a day later, by the next installation.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from simulator.chain import execute, install, plan
+from simulator.errors import LabError
+from simulator.model import PluginCall
+
+BIN_DIRECTORY = Path("/opt/cni/bin")  # where every runtime looks
+PLUGINS = ("enim", "exclusive-device")
+PACKAGE_KEPT_S = 24 * 3600.0
+
+_PACKAGE = re.compile(rb"/\.enim/([A-Za-z0-9._-]+)")
+_VERSION = PluginCall("", {"CNI_COMMAND": "VERSION"}, b'{"cniVersion":"1.1.0"}', timeout_ms=10_000)
+
+
+def put(directory: Path, python: str) -> None:
+    """Install, or upgrade while plugins run.
+
+    Args:
+        directory: the CNI bin directory; made if it is not there.
+        python: path of the interpreter that the plugins get; of the same version as this one.
+
+    Raises:
+        LabError: it cannot be written, or the plugins do not run with this interpreter; then nothing has changed.
+    """
+    files = install.bundle(python)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=directory, prefix=".trying-") as trial:
+            install.write(Path(trial), files)
+            _refuse_broken(Path(trial), python)
+        install.write(directory, files)
+        _prune(directory)
+    except OSError as error:
+        raise LabError(
+            f"{directory} cannot be written: {error.strerror}", "Run it as root, or name a --bin-dir"
+        ) from error
+
+
+def problems(directory: Path, python: str) -> list[str]:
+    """What is not as ``put`` would leave it; sentences."""
+    found = []
+    for path, content in install.bundle(python).items():
+        file = directory / path
+        if not file.is_file():
+            found.append(f"{file} is not there")
+        elif file.read_bytes() != content:
+            found.append(f"{file} is another one")
+        elif "/" not in path and not os.access(file, os.X_OK):
+            found.append(f"{file} cannot be executed")
+    return found or [f"{directory / name}: {said}" for name in PLUGINS if (said := _failure(directory, name))]
+
+
+def remove(directory: Path) -> list[Path]:
+    """Take the plugins away, launchers first; what was removed. Raises LabError."""
+    removed = []
+    try:
+        for path in (*(directory / name for name in PLUGINS), directory / install.PACKAGES):
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.is_file():
+                path.unlink()
+            else:
+                continue
+            removed.append(path)
+    except OSError as error:
+        raise LabError(f"{error.filename} cannot be removed: {error.strerror}", "Run it as root") from error
+    return removed
+
+
+def write_conflist(file: Path, chain: str, name: str, socket: str) -> None:
+    """Write a network configuration list for one of the two upper plugins, if there is none.
+
+    Args:
+        socket: the agent's; "" leaves the choice to the plugin (CCE_SOCK, or the real agent's path).
+
+    Raises:
+        LabError: it cannot be written, or there is another one.
+    """
+    network = plan.conflist(chain, name=name, cni_version="1.0.0", socket=socket)
+    plugin = dict(network.plugins[0])
+    if not socket:
+        plugin["ipam"] = {key: value for key, value in plugin["ipam"].items() if key != "socket"}
+    if chain == "host-device":
+        plugin["capabilities"] = {"deviceID": True}  # which NIC: a device plugin says so for each pod
+    content = json.dumps({"cniVersion": network.cni_version, "name": name, "plugins": [plugin]}, indent=2) + "\n"
+    try:
+        if file.is_file() and file.read_text() != content:
+            raise LabError(f"{file} is there already, and is another one", "Remove it, or name another file")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        install.write(file.parent, {f"./{file.name}": content.encode()})
+    except OSError as error:
+        raise LabError(f"{file} cannot be written: {error.strerror}", "Run it as root, or name another file") from error
+
+
+def _refuse_broken(directory: Path, python: str) -> None:
+    probe = f"#!{os.path.realpath(python)} {install.FLAGS}\nimport sys\nprint(sys.implementation.cache_tag)\n"
+    install.write(directory, {"probe": probe.encode()})
+    outcome = execute.run(PluginCall("probe", {}, b"", _VERSION.timeout_ms), directory)
+    theirs, ours = outcome.stdout.decode(errors="replace").strip(), sys.implementation.cache_tag
+    if outcome.exit_code != 0:
+        said = outcome.stderr.decode(errors="replace").strip()[-256:]
+        raise LabError(f"{python} does not run: {said}", "Name another interpreter with --python")
+    if theirs != ours:
+        text = f"{python} is {theirs}, and what this installation compiles is for {ours}"
+        raise LabError(text, "Install this project for that interpreter, and run its enim-lab")
+    for name in PLUGINS:
+        if said := _failure(directory, name):
+            raise LabError(f"{name} does not run with {python}: {said}", "Name another interpreter with --python")
+
+
+def _failure(directory: Path, name: str) -> str:
+    """Why a plugin does not answer VERSION; "" if it does."""
+    outcome = execute.run(PluginCall(name, _VERSION.environment, _VERSION.stdin, _VERSION.timeout_ms), directory)
+    if outcome.exit_code == 0 and b'"supportedVersions"' in outcome.stdout:
+        return ""
+    said = (outcome.stderr or outcome.stdout).decode(errors="replace").strip()
+    return (said.splitlines() or [f"exit code {outcome.exit_code}"])[-1][:256]
+
+
+def _prune(directory: Path) -> None:
+    """Remove the packages that no launcher has named for a day."""
+    named = {match.decode() for name in PLUGINS for match in _PACKAGE.findall((directory / name).read_bytes())}
+    for package in (directory / install.PACKAGES).iterdir():
+        marker = package / "enim"
+        if package.name in named:
+            os.utime(marker)
+        elif time.time() - marker.stat().st_mtime > PACKAGE_KEPT_S:
+            shutil.rmtree(package)

@@ -1,0 +1,32 @@
+"""EDGE: what the agent remembers of the requests that it has answered: how long each waited, and how long it took."""
+
+from __future__ import annotations
+
+import collections
+import threading
+
+from enim import wire
+from simulator.model import Served
+
+KEPT_MAX = 10_000  # some 2 MB; who wants all of them asks more often
+
+
+class Log:
+    """The latest ``KEPT_MAX`` requests that nobody has asked for yet. Any thread may call it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._served: collections.deque[Served] = collections.deque(maxlen=KEPT_MAX)
+
+    def note(self, request: wire.Request, arrived_ms: float, taken_ms: float, ended_ms: float) -> None:
+        """Remember one. Times are of one clock, ms; ``taken_ms``: when it arrived, or began, plus all its waiting."""
+        one = Served(request.method, request.parameter("containerID"), taken_ms - arrived_ms, ended_ms - taken_ms)
+        with self._lock:
+            self._served.append(one)
+
+    def take(self) -> tuple[Served, ...]:
+        """Those that were not taken yet, oldest first."""
+        with self._lock:
+            taken = tuple(self._served)
+            self._served.clear()
+            return taken

@@ -1,0 +1,128 @@
+"""The plugins on a node: put there, upgraded while they run, looked at, taken away. Real files, real processes."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from simulator import installation
+from simulator.chain import install
+from simulator.errors import LabError
+
+VERSION = {"CNI_COMMAND": "VERSION"}
+
+
+def run(plugin: Path) -> int:
+    done = subprocess.run([plugin], env=VERSION, input=b"{}", capture_output=True, check=False)
+    return 0 if done.returncode == 0 and b"supportedVersions" in done.stdout else 1
+
+
+def test_what_was_put_there_runs_and_is_as_it_should_be(tmp_path: Path) -> None:
+    directory = tmp_path / "opt/cni/bin"
+    installation.put(directory, sys.executable)
+    assert [run(directory / name) for name in installation.PLUGINS] == [0, 0]
+    assert installation.problems(directory, sys.executable) == []
+    assert sorted(path.name for path in directory.iterdir()) == [".enim", "enim", "exclusive-device"]
+
+
+def test_every_difference_is_named(tmp_path: Path) -> None:
+    installation.put(tmp_path, sys.executable)
+    (tmp_path / "enim").write_text("#!/bin/sh\n")
+    (tmp_path / "exclusive-device").chmod(0o644)
+    next(tmp_path.glob(".enim/*/enim/wire.py")).unlink()
+    found = installation.problems(tmp_path, sys.executable)
+    assert [said.rpartition("/")[2] for said in found] == [
+        "wire.py is not there",
+        "enim is another one",
+        "exclusive-device cannot be executed",
+    ]
+
+
+def test_interpreter_that_does_not_run_changes_nothing(tmp_path: Path) -> None:
+    directory = tmp_path / "bin"
+    installation.put(directory, sys.executable)
+    before = {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+    with pytest.raises(LabError, match="does not run"):
+        installation.put(directory, str(tmp_path / "no-such-python"))
+    other = tmp_path / "python"
+    other.write_text("#!/bin/sh\necho cpython-39\n")
+    other.chmod(0o755)
+    with pytest.raises(LabError, match="is cpython-39, and what this installation compiles is for"):
+        installation.put(directory, str(other))
+    assert {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()} == before
+
+
+def test_directory_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(LabError, match="cannot be written: "):
+        installation.put(tmp_path / "file", sys.executable)
+
+
+def test_upgrade_under_load_loses_no_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two versions of the package take turns while plugins start all the time."""
+    bundle = install.bundle(sys.executable)
+    home = next(path.split("/")[1] for path in bundle if path.startswith(install.PACKAGES))
+    other = {
+        path.replace(home, f"{home}-2"): text.replace(home.encode(), f"{home}-2".encode())
+        for path, text in bundle.items()
+    }
+    installation.put(tmp_path, sys.executable)
+    codes: list[int] = []
+    is_over = threading.Event()
+
+    def load(name: str) -> None:
+        while not is_over.is_set():
+            codes.append(run(tmp_path / name))
+
+    threads = [threading.Thread(target=load, args=(name,)) for name in installation.PLUGINS]
+    for thread in threads:
+        thread.start()
+    for number in range(10):
+        files = other if number % 2 == 0 else bundle
+        monkeypatch.setattr(install, "bundle", lambda _python, files=files: files)
+        installation.put(tmp_path, sys.executable)
+    is_over.set()
+    for thread in threads:
+        thread.join()
+    assert len(codes) > 20
+    assert set(codes) == {0}
+
+
+def test_package_that_no_launcher_names_is_removed_after_a_day(tmp_path: Path) -> None:
+    installation.put(tmp_path, sys.executable)
+    (used,) = (tmp_path / ".enim").iterdir()
+    for name, age_s in (("old", 90_000), ("recent", 80_000)):
+        package = tmp_path / ".enim" / name / "enim"
+        package.mkdir(parents=True)
+        os.utime(package, (0, time.time() - age_s))
+    installation.put(tmp_path, sys.executable)
+    assert {path.name for path in (tmp_path / ".enim").iterdir()} == {used.name, "recent"}
+
+
+def test_uninstall_leaves_what_is_not_ours(tmp_path: Path) -> None:
+    installation.put(tmp_path, sys.executable)
+    shutil.copy("/bin/true", tmp_path / "bridge")
+    removed = installation.remove(tmp_path)
+    assert [path.name for path in removed] == ["enim", "exclusive-device", ".enim"]
+    assert [path.name for path in tmp_path.iterdir()] == ["bridge"]
+    assert installation.remove(tmp_path) == []
+
+
+def test_conflist_is_written_for_either_chain_and_never_over_another(tmp_path: Path) -> None:
+    file = tmp_path / "net.d/10-enim.conflist"
+    installation.write_conflist(file, "exclusive-device", "podnet", "/run/agent.sock")
+    (plugin,) = json.loads(file.read_text())["plugins"]
+    assert plugin == {"type": "exclusive-device", "ipam": {"type": "enim", "socket": "/run/agent.sock"}}
+    installation.write_conflist(file, "exclusive-device", "podnet", "/run/agent.sock")
+    with pytest.raises(LabError, match="is there already, and is another one"):
+        installation.write_conflist(file, "host-device", "podnet", "")
+    file.unlink()
+    installation.write_conflist(file, "host-device", "podnet", "")
+    (plugin,) = json.loads(file.read_text())["plugins"]
+    assert plugin == {"type": "host-device", "ipam": {"type": "enim"}, "capabilities": {"deviceID": True}}
