@@ -190,9 +190,14 @@ def doctor(*, install: bool) -> None:
     from simulator.lab import doctor as lab_doctor
     from simulator.lab import plugins
 
+    def attempt(backend: model.Backend, scratch: Path) -> dict[str, str]:
+        from simulator.real import trial  # Linux only, and so is the lab that this runs in
+
+        return trial.attempt(backend, scratch)
+
     if install and plugins.missing():
         plugins.install(click.echo)
-    findings = lab_doctor.diagnose()
+    findings = lab_doctor.diagnose(attempt)
     for finding in findings:
         mark = "ok" if finding.ok else "MISSING" if finding.required else "missing (optional)"
         click.echo(f"{mark:>18}  {finding.name}" + (f": {finding.cause}" if finding.cause else ""))
