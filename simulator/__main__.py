@@ -14,7 +14,7 @@ from pathlib import Path
 
 import click
 
-from simulator import errors
+from simulator import errors, model
 
 LIBRARY = Path(__file__).parent / "library"
 INTERRUPTED = 130  # what a shell gives a program that SIGINT ended
@@ -52,6 +52,11 @@ def main() -> None:
     type=click.Choice(["userns", "docker", "sim"]),
     help="What the node runs in; else userns if it works, else sim.",
 )
+@click.option(
+    "--backend",
+    type=click.Choice(model.BACKENDS),
+    help="What ENIs are, in userns; else the first that this kernel has.",
+)
 @click.option("--junit", type=click.Path(dir_okay=False, path_type=Path), help="Write the verdicts as JUnit XML.")
 @click.option("--trace", type=click.Path(dir_okay=False, path_type=Path), help="Write every event as JSON lines.")
 @click.option(
@@ -63,6 +68,7 @@ def run(
     *,
     paths: tuple[Path, ...],
     lab: str | None,
+    backend: model.Backend | None,
     junit: Path | None,
     trace: Path | None,
     expression: str,
@@ -89,7 +95,10 @@ def run(
         try:
             tell = functools.partial(click.echo, err=True)
             files = paths or _library()
-            sys.exit(run_scenarios(files, lab, expression, reports, jobs=workers, progress=area, tell=tell))
+            status = run_scenarios(
+                files, lab, expression, reports, jobs=workers, backend=backend, progress=area, tell=tell
+            )
+            sys.exit(status)
         except KeyboardInterrupt:
             stack.close()
             click.echo(f"enim-lab: interrupted: {console.visible(under_way.summary())}", err=True)
@@ -188,9 +197,14 @@ def doctor(*, install: bool) -> None:
     from simulator.lab import doctor as lab_doctor
     from simulator.lab import plugins
 
+    def attempt(backend: model.Backend, scratch: Path) -> dict[str, str]:
+        from simulator.real import trial  # Linux only, and so is the lab that this runs in
+
+        return trial.attempt(backend, scratch)
+
     if install and plugins.missing():
         plugins.install(click.echo)
-    findings = lab_doctor.diagnose()
+    findings = lab_doctor.diagnose(attempt)
     for finding in findings:
         mark = "ok" if finding.ok else "MISSING" if finding.required else "missing (optional)"
         click.echo(f"{mark:>18}  {finding.name}" + (f": {finding.cause}" if finding.cause else ""))

@@ -206,7 +206,7 @@ def _file(
     chains = _chains(options, loaded)
     name = loaded.scenario.name
     for chain in chains:
-        lacking = lab.lacks(loaded.scenario.plugins(chain))
+        lacking = lab.lacks(loaded.scenario.plugins(chain), loaded.scenario)
         if lacking:
             raise LabError(f"{loaded.file} in the chain {chain}: {lacking}")
     count = (options.count or ROUNDS_MAX) * len(chains)

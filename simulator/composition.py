@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 from simulator import labs
 from simulator.errors import ScenarioError
+from simulator.model import Backend
 from simulator.report import events
 from simulator.scenario import load, run, select
 
@@ -41,12 +42,14 @@ def run_scenarios(
     reports: Sequence[Report],
     *,
     jobs: int = 1,
+    backend: Backend | None = None,
     progress: Progress | None = None,
     tell: Callable[[str], None] = lambda _line: None,
 ) -> int:
     """Run every chosen scenario in every chosen chain, each in a fresh world; up to ``jobs`` at a time.
 
     Args:
+        backend: which kind of link ENIs are where a scenario has no wish; without it the best that this kernel has.
         reports: told of one run after the other, in the order of the files, whichever ends first.
         progress: told of everything at once, with the run's number.
         tell: told what the lab does before it can start, a line at a time.
@@ -65,9 +68,9 @@ def run_scenarios(
 
     runs = select_runs(paths, expression)
     plugins = sorted({plugin for one in runs for plugin in one.loaded.scenario.plugins(one.chain)})
-    lab = labs.choose(lab_name, plugins, tell)
+    lab = labs.choose(lab_name, plugins, backend, tell)
     started_ms = lab.now_ms()
-    report(events.RunStarted(lab.name, lab.why, len(runs)))
+    report(events.RunStarted(lab.name, lab.why, len(runs), lab.backend()))
     counts = {"passed": 0, "failed": 0, "skipped": 0}
 
     def job(index: int, say: Report) -> None:
@@ -102,14 +105,14 @@ def select_runs(paths: Sequence[Path], expression: str = "") -> list[Run]:
 
 def _run_one(one: Run, lab: labs.Lab, say: Report) -> None:
     scenario, file = one.loaded.scenario, one.loaded.file
-    lacking = lab.lacks(scenario.plugins(one.chain))
+    lacking = lab.lacks(scenario.plugins(one.chain), scenario)
     if lacking:
         say(events.ScenarioSkipped(scenario.name, one.chain, file, lacking))
         return
     say(events.ScenarioStarted(scenario.name, one.chain, file, len(scenario.steps)))
     started_ms = lab.now_ms()
     with lab.world(scenario) as world:
-        say(events.LabUp(len(world.enis), lab.now_ms() - started_ms))
+        say(events.LabUp(len(world.enis), lab.now_ms() - started_ms, lab.backend(scenario)))
         failed = run.ScenarioRun(one.loaded, one.chain, world, say).run()
     say(events.ScenarioFinished(scenario.name, one.chain, file, lab.now_ms() - started_ms, failed))
 

@@ -16,14 +16,16 @@ from pathlib import Path
 
 from simulator.chain import install
 from simulator.lab import plugins
+from simulator.model import BACKENDS
 from simulator.real import node
 
 _REAP_INTERVAL_MS = 200
 
 
 def main() -> None:
-    """Be the node that the arguments describe: the scratch directory, the number of ENIs."""
+    """Be the node that the arguments describe: the scratch directory, how many ENIs, what kind of link they are."""
     scratch, enis = Path(sys.argv[1]), int(sys.argv[2])
+    (backend,) = (kind for kind in BACKENDS if kind == sys.argv[3])
     incoming, outgoing = os.dup(0), os.dup(1)
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
@@ -33,7 +35,7 @@ def main() -> None:
         for descriptor in (incoming, outgoing, null):
             os.close(descriptor)
         ours.close()
-        setup = node.NodeSetup(enis, install.bundle(sys.executable), plugins.find())
+        setup = node.NodeSetup(enis, install.bundle(sys.executable), plugins.find(), backend)
         node.serve(theirs, scratch, setup)
         return
     theirs.close()

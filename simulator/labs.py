@@ -14,6 +14,7 @@ from typing import Protocol, TypeAlias, TypeVar
 
 from simulator.effects import World
 from simulator.errors import LabError
+from simulator.model import BACKENDS, Backend
 from simulator.scenario import schema
 
 USERNS, DOCKER, SIM = "userns", "docker", "sim"
@@ -29,8 +30,12 @@ class Lab(Protocol):
     name: str
     why: str
 
-    def lacks(self, plugins: Sequence[str]) -> str:
-        """Why a scenario that needs these plugins cannot run here; "" if it can."""
+    def backend(self, scenario: schema.Scenario | None = None) -> str:
+        """Which kind of link the ENIs of a scenario, or of any without a wish, are; "" in a lab without a kernel."""
+        ...
+
+    def lacks(self, plugins: Sequence[str], scenario: schema.Scenario | None = None) -> str:
+        """Why these plugins, or a scenario that needs them, cannot run here; "" if they can."""
         ...
 
     def world(self, scenario: schema.Scenario) -> contextlib.AbstractContextManager[World]:
@@ -51,6 +56,7 @@ class Userns:
 
     Args:
         plugins: file names of the plugins that will be needed.
+        backend: which kind of link ENIs are where a scenario has no wish; without it the best that this kernel has.
 
     Raises:
         LabError: it does not work on this machine, or one of the plugins is not installed.
@@ -58,9 +64,9 @@ class Userns:
 
     name = USERNS
 
-    def __init__(self, plugins: Sequence[str]) -> None:
+    def __init__(self, plugins: Sequence[str], backend: Backend | None = None) -> None:
         from simulator.chain import install  # noqa: PLC0415 - Linux only
-        from simulator.lab import namespaces  # noqa: PLC0415 - Linux only
+        from simulator.lab import links, namespaces, throwaway  # noqa: PLC0415 - Linux only
         from simulator.lab import plugins as foreign  # noqa: PLC0415 - Linux only
 
         self._bundle = install.bundle(sys.executable) | install.bare(sys.executable)
@@ -73,13 +79,32 @@ class Userns:
             from_package = all(name in foreign.PLUGINS for name in missing)
             by_hand = "Put it into a CNI directory, or name its directory in CNI_PATH"
             raise LabError(text, "Run `enim-lab doctor --install`" if from_package else by_hand)
-        namespaces.start(lambda _channel, _scratch: None).close()
+        kinds = (backend,) if backend else BACKENDS
+        self._refusals: dict[Backend, str] = throwaway.ask(lambda _scratch: links.refusals(kinds))
+        usable = [kind for kind, refusal in self._refusals.items() if not refusal]
+        if not usable and not backend:
+            refused = ", ".join(f"{kind}: {why}" for kind, why in self._refusals.items())
+            raise LabError(f"this kernel has no link for an ENI ({refused})", "sudo modprobe veth")
+        self._default: Backend = backend or usable[0]
         is_root = namespaces.has_cap_sys_admin()
         self.why = "namespaces of root's own" if is_root else f"an unprivileged user namespace of uid {os.getuid()}"
 
-    def lacks(self, plugins: Sequence[str]) -> str:
-        """Nothing: what is missing was an error at the start."""
+    def backend(self, scenario: schema.Scenario | None = None) -> Backend:
+        """The scenario's wish, or what the run has."""
+        return (scenario and scenario.node.backend) or self._default
+
+    def lacks(self, plugins: Sequence[str], scenario: schema.Scenario | None = None) -> str:
+        """The links for its ENIs, or an answer to its echo; a plugin that is missing was an error at the start."""
         del plugins
+        kind = self.backend(scenario)
+        if kind not in self._refusals:  # a wish: the run did without it so far
+            from simulator.lab import links, throwaway  # noqa: PLC0415 - Linux only
+
+            self._refusals |= throwaway.ask(lambda _scratch: links.refusals((kind,)))
+        if self._refusals[kind]:
+            return f"this kernel has no {kind} links"
+        if kind == "dummy" and scenario is not None and scenario.has_echo:
+            return "it needs an echo, and a dummy ENI answers none"
         return ""
 
     @contextlib.contextmanager
@@ -88,7 +113,7 @@ class Userns:
         from simulator.lab import namespaces  # noqa: PLC0415 - Linux only
         from simulator.real import node  # noqa: PLC0415 - Linux only
 
-        setup = node.NodeSetup(scenario.node.enis, self._bundle, self._foreign)
+        setup = node.NodeSetup(scenario.node.enis, self._bundle, self._foreign, self.backend(scenario))
         process = namespaces.start(lambda channel, scratch: node.serve(channel, scratch, setup))
         try:
             world = node.RemoteWorld(process.channel)
@@ -113,6 +138,7 @@ class Docker:
 
     Args:
         plugins: file names of the plugins that will be needed.
+        backend: which kind of link ENIs are where a scenario has no wish; without it veth.
         tell: told what is done if the image of a node must be made first, a line at a time.
 
     Raises:
@@ -121,13 +147,14 @@ class Docker:
 
     name = DOCKER
 
-    def __init__(self, plugins: Sequence[str], tell: Callable[[str], None]) -> None:
+    def __init__(self, plugins: Sequence[str], backend: Backend | None, tell: Callable[[str], None]) -> None:
         from simulator.lab import containers, image  # noqa: PLC0415 - only this lab needs an engine
         from simulator.lab import plugins as foreign  # noqa: PLC0415 - only this lab needs an engine
 
         absent = [name for name in plugins if name not in ("enim", "exclusive-device", *foreign.PLUGINS)]
         if absent:
             raise LabError(f"the image of a node has no {', '.join(absent)}", "Use --lab userns")
+        self._default: Backend = backend or BACKENDS[0]
         self._run = containers.labels()
         with containers.Engine() as engine:
             engine.sweep(everything=False)
@@ -135,10 +162,15 @@ class Docker:
             self._power = engine.power(self._image, self._run)
         self.why = f"containers of {self._image}, with {self._power}"
 
-    def lacks(self, plugins: Sequence[str]) -> str:
-        """Nothing: what is missing was an error at the start."""
+    def backend(self, scenario: schema.Scenario | None = None) -> Backend:
+        """The scenario's wish, or what the run has."""
+        return (scenario and scenario.node.backend) or self._default
+
+    def lacks(self, plugins: Sequence[str], scenario: schema.Scenario | None = None) -> str:
+        """An answer to its echo; a plugin that is missing was an error at the start."""
         del plugins
-        return ""
+        is_mute = self.backend(scenario) == "dummy" and scenario is not None and scenario.has_echo
+        return "it needs an echo, and a dummy ENI answers none" if is_mute else ""
 
     @contextlib.contextmanager
     def world(self, scenario: schema.Scenario) -> Iterator[World]:
@@ -146,7 +178,7 @@ class Docker:
         from simulator.lab import containers, image  # noqa: PLC0415 - only this lab needs an engine
         from simulator.real import node  # noqa: PLC0415 - Linux only
 
-        command = (*image.COMMAND, containers.SCRATCH, str(scenario.node.enis))
+        command = (*image.COMMAND, containers.SCRATCH, str(scenario.node.enis), self.backend(scenario))
         with containers.Engine() as engine:  # of this process: a connection does not survive a fork
             container = engine.start(self._image, command, self._power, self._run)
             try:
@@ -187,8 +219,14 @@ class Sim:
         self._sync_ns = sync_ns
         self._delay_ns = delay_ns
 
-    def lacks(self, plugins: Sequence[str]) -> str:
+    def backend(self, scenario: schema.Scenario | None = None) -> str:
+        """None: its model of a NIC is the hardware, whichever link stands for that elsewhere."""
+        del scenario
+        return ""
+
+    def lacks(self, plugins: Sequence[str], scenario: schema.Scenario | None = None) -> str:
         """The plugins without a model."""
+        del scenario
         from simulator.virtual import plugins as models  # noqa: PLC0415 - each lab pays for its own imports
 
         missing = [name for name in plugins if name not in models.PLUGINS]
@@ -215,11 +253,17 @@ class Sim:
             yield from ((index, one) for one in said)
 
 
-def choose(name: str | None, plugins: Sequence[str], tell: Callable[[str], None] = lambda _line: None) -> Lab:
+def choose(
+    name: str | None,
+    plugins: Sequence[str],
+    backend: Backend | None = None,
+    tell: Callable[[str], None] = lambda _line: None,
+) -> Lab:
     """The lab that was asked for; without a wish ``userns`` if it works on this machine, else ``sim``.
 
     Args:
         plugins: file names of the plugins that will be needed.
+        backend: which kind of link ENIs are where a scenario has no wish; without it the best that works.
         tell: told what a lab does before it can start, a line at a time.
 
     Raises:
@@ -228,11 +272,11 @@ def choose(name: str | None, plugins: Sequence[str], tell: Callable[[str], None]
     if name == SIM:
         return Sim("asked for; virtual time, no kernel, no process")
     if name == USERNS:
-        return Userns(plugins)
+        return Userns(plugins, backend)
     if name == DOCKER:
-        return Docker(plugins, tell)
+        return Docker(plugins, backend, tell)
     try:
-        return Userns(plugins)
+        return Userns(plugins, backend)
     except LabError as error:
         return Sim(f"virtual time, as userns does not work here ({error.cause})")
     except (ImportError, OSError, AttributeError) as error:  # not Linux

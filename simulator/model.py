@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NewType
+from typing import Literal, NewType, TypeAlias, get_args
 
 EniId = NewType("EniId", str)
+
+# Which kind of link a fake ENI is; the first one that the kernel has is taken.
+Backend: TypeAlias = Literal["veth", "macvlan", "dummy"]
+BACKENDS: tuple[Backend, ...] = get_args(Backend)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,22 +11,24 @@ import errno
 import json
 import os
 import socket
-import struct
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TypeAlias
 
 from simulator import syscalls
 from simulator.errors import LabError
-from simulator.lab import causes, namespaces, plugins
+from simulator.lab import causes, links, namespaces, plugins, throwaway
+from simulator.model import BACKENDS, Backend
 
 _PROBE_TIMEOUT_S = 30
 _VERSION_TIMEOUT_S = 10
 
-_RTM_NEWLINK, _NLM_F_REQUEST_ACK_CREATE_EXCL, _NLMSG_ERROR = 16, 0x605, 2
-_IFLA_IFNAME, _IFLA_LINKINFO, _IFLA_INFO_KIND = 3, 18, 1
+# Tries ENIs of one backend from inside a lab: trait → why it does not hold, "" if it does; in the order of trying.
+Attempt: TypeAlias = Callable[[Backend, Path], Mapping[str, str]]
+_MAY_LACK = "answers an echo"  # some scenarios do without
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +48,18 @@ class Finding:
     cure: str = ""
 
 
-def diagnose() -> list[Finding]:
-    """Try everything. The list is for people; a lab works if every required finding is ok."""
+def diagnose(attempt: Attempt) -> list[Finding]:
+    """Try everything. The list is for people; a lab works if every required finding is ok.
+
+    Args:
+        attempt: tries the ENIs of a backend.
+    """
     if sys.platform != "linux":
         cure = "enim-lab run --lab sim"
         return [Finding("Linux", ok=False, required=True, cause=f"labs need its kernel, not {sys.platform}", cure=cure)]
     found = list(_try_lab())
+    if found[0].ok:
+        found += _try_backends(attempt)
     binaries = plugins.find()
     for name in plugins.PLUGINS:
         if name in binaries:
@@ -107,9 +115,7 @@ def _settings(directory: Path) -> dict[str, str]:
 def _probe(channel: socket.socket, scratch: Path) -> None:
     """Inside a lab: try its parts, and send the findings as one line of JSON."""
     parts: tuple[tuple[str, bool, Callable[[], None], str], ...] = (
-        ("link kind veth", True, lambda: _make_link("v0", "veth"), "veth"),
-        ("link kind bridge", True, lambda: _make_link("b0", "bridge"), "bridge"),
-        ("link kind dummy", False, lambda: _make_link("d0", "dummy"), "dummy"),
+        ("link kind bridge", True, lambda: links.make("b0", "bridge"), "bridge"),
         ("raw ICMP sockets", True, _open_raw_sockets, "ipv6"),
         ("network namespaces with a name", True, lambda: _bind_netns(scratch / "netns"), ""),
     )
@@ -126,23 +132,26 @@ def _probe(channel: socket.socket, scratch: Path) -> None:
     channel.sendall(json.dumps([asdict(one) for one in found]).encode() + b"\n")
 
 
-def _make_link(name: str, kind: str) -> None:
-    """One RTM_NEWLINK, so that no ``ip`` program and no library is needed. Source: rtnetlink(7)."""
-    info = _attribute(_IFLA_LINKINFO, _attribute(_IFLA_INFO_KIND, kind.encode()))
-    body = bytes(16) + _attribute(_IFLA_IFNAME, name.encode() + b"\0") + info
-    header = struct.pack("=IHHII", 16 + len(body), _RTM_NEWLINK, _NLM_F_REQUEST_ACK_CREATE_EXCL, 1, 0)
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as routes:
-        routes.send(header + body)
-        answer = routes.recv(4096)
-    (kind_of_answer,) = struct.unpack_from("=H", answer, 4)
-    (code,) = struct.unpack_from("=i", answer, 16)
-    if kind_of_answer != _NLMSG_ERROR or code != 0:
-        raise OSError(-code, os.strerror(-code))
+def _try_backends(attempt: Attempt) -> Iterator[Finding]:
+    """One finding for each, and that one of them works, which is all that a lab needs."""
+    working = []
+    for backend in BACKENDS:
+        traits = _asked(attempt, backend)
+        shown = "; ".join(f"{trait} {f'no ({refusal})' if refusal else 'yes'}" for trait, refusal in traits.items())
+        is_ok = not any(refusal for trait, refusal in traits.items() if trait != _MAY_LACK)
+        cure = f"sudo modprobe {backend}" if os.strerror(errno.EOPNOTSUPP) in shown else ""
+        working += [backend] if is_ok else []
+        yield Finding(f"{backend} ENIs", ok=is_ok, required=False, cause=shown, cure="" if is_ok else cure)
+    cause = ", ".join(working) or "none of these works"
+    yield Finding("a backend for ENIs", ok=bool(working), required=True, cause=cause, cure="sudo modprobe veth")
 
 
-def _attribute(kind: int, value: bytes) -> bytes:
-    padding = bytes(-len(value) % 4)
-    return struct.pack("=HH", 4 + len(value), kind) + value + padding
+def _asked(attempt: Attempt, backend: Backend) -> dict[str, str]:
+    try:
+        traits: dict[str, str] = throwaway.ask(lambda scratch: attempt(backend, scratch), _PROBE_TIMEOUT_S)
+    except LabError as error:
+        return {"tried": error.cause}
+    return traits
 
 
 def _open_raw_sockets() -> None:

@@ -17,14 +17,14 @@ from typing import Any
 
 from simulator import syscalls, topology
 from simulator.errors import CloudFault, LabError, WorldFault
-from simulator.model import Eni
+from simulator.model import Backend, Eni
 from simulator.real import hardware
 
 _ANSWER_TIMEOUT_S = 30.0
 _LISTEN_WAIT_S = 0.05
 
 
-def attach(count: int, backend: str = hardware.VETH) -> tuple[Eni, ...]:
+def attach(count: int, backend: Backend = hardware.VETH) -> tuple[Eni, ...]:
     """See to it that the first ``count`` ENIs of this node exist; what exists already is left as it is.
 
     Starts the hardware process of this network namespace if there is none. It outlives the caller.
@@ -64,7 +64,7 @@ def _raise_fault(told: dict[str, Any]) -> None:
         raise CloudFault(told["operation"], told["errno"], told["text"])
 
 
-def _connect(address: str, backend: str) -> socket.socket:
+def _connect(address: str, backend: Backend) -> socket.socket:
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connection.settimeout(_ANSWER_TIMEOUT_S)
     try:
@@ -79,7 +79,7 @@ def _connect(address: str, backend: str) -> socket.socket:
     return connection
 
 
-def _start(address: str, backend: str) -> None:
+def _start(address: str, backend: Backend) -> None:
     """Fork the hardware process; return when it accepts connections. Of several at once, one forks."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -111,7 +111,7 @@ def _start(address: str, backend: str) -> None:
     _raise_fault(json.loads(line))
 
 
-def _be_hardware(listener: socket.socket, tell: int, backend: str) -> None:
+def _be_hardware(listener: socket.socket, tell: int, backend: Backend) -> None:
     """The process's life: apart from its starter in everything."""
     null = os.open(os.devnull, os.O_RDWR)
     syscalls.close_all_but(listener.fileno(), tell, null)

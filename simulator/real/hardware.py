@@ -42,7 +42,7 @@ import pyroute2
 
 from simulator import syscalls
 from simulator.errors import CloudFault, WorldFault
-from simulator.model import Eni, EniId, Link, Subnet
+from simulator.model import BACKENDS, Backend, Eni, EniId, Link, Subnet
 from simulator.real import elsewhere, kernel
 
 ADDRESS = "\0enim-hardware"  # abstract: its scope is the network namespace in which it was bound
@@ -53,8 +53,7 @@ IDLE_ROUNDS_MAX = 10
 
 _BRIDGE = "br0"
 _UPLINK, _UPLINK_FAR = "uplink", "uplink-far"
-VETH, MACVLAN, DUMMY = "veth", "macvlan", "dummy"
-BACKENDS = (VETH, MACVLAN, DUMMY)
+VETH, MACVLAN, DUMMY = BACKENDS
 _RETRY_MS = 20  # after a race with a change that is still under way
 _ANSWER_TIMEOUT_S = 1.0
 _RTM_NEWLINK, _RTM_DELLINK = 16, 17
@@ -71,7 +70,7 @@ class Hardware:
         CloudFault: links of this kind cannot be made here.
     """
 
-    def __init__(self, backend: str = VETH) -> None:
+    def __init__(self, backend: Backend = VETH) -> None:
         self._backend = backend
         self._initial = pyroute2.IPRoute()
         if backend != VETH:  # there is no far end to tell of a death; the initial netns has an id for where a NIC went

@@ -28,6 +28,7 @@ from simulator.chain import execute, install
 from simulator.errors import LabError, SimulatorError, WorldFault
 from simulator.model import (
     Attachment,
+    Backend,
     Eni,
     EniId,
     EniRecord,
@@ -58,7 +59,7 @@ class NodeSetup:
     enis: int
     plugins: Mapping[str, bytes]
     foreign: Mapping[str, Path]
-    backend: str = hardware.VETH
+    backend: Backend = hardware.VETH
 
 
 class Node:

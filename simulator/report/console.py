@@ -33,13 +33,15 @@ class ConsoleReport:
         """Take the next event of the run."""
         match event:
             case events.RunStarted():
-                self._print("lab ", (event.lab, "bold"), f": {event.why}; {event.count} scenario runs")
+                enis = f"; ENIs are {event.backend} links" if event.backend else ""
+                self._print("lab ", (event.lab, "bold"), f": {event.why}{enis}; {event.count} scenario runs")
             case events.ScenarioStarted():
                 self._step_count = 0
                 if self._verbose:
                     self._print((event.name, "bold"), f" in {event.chain}")
             case events.LabUp() if self._verbose:
-                self._print(f"    lab up with {event.enis} ENIs ", _dim(f"{event.duration_ms:.0f} ms"))
+                kind = f"{event.backend} " if event.backend else ""
+                self._print(f"    lab up with {event.enis} {kind}ENIs ", _dim(f"{event.duration_ms:.0f} ms"))
             case events.StepFinished():
                 self._step_count += 1
                 if self._verbose:

@@ -34,11 +34,15 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class RunStarted:
-    """``lab``: its name; ``why``: why this one; ``count``: scenario runs to come."""
+    """``lab``: its name; ``why``: why this one; ``count``: scenario runs to come.
+
+    ``backend``: which kind of link ENIs are where a scenario has no wish, "" in a lab without a kernel.
+    """
 
     lab: str
     why: str
     count: int
+    backend: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +57,11 @@ class ScenarioStarted:
 
 @dataclass(frozen=True, slots=True)
 class LabUp:
-    """The lab of the scenario is up with its ENIs."""
+    """The lab of the scenario is up with its ENIs; ``backend``: which kind of link they are, "" without a kernel."""
 
     enis: int
     duration_ms: float
+    backend: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,14 +20,14 @@ class JunitReport:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._lab = ""
+        self._lab = self._backend = ""
         self._finished: list[events.ScenarioFinished | events.ScenarioSkipped] = []
 
     def __call__(self, event: events.Event) -> None:
         """Take the next event of the run."""
         match event:
             case events.RunStarted():
-                self._lab = event.lab
+                self._lab, self._backend = event.lab, event.backend
             case events.ScenarioFinished() | events.ScenarioSkipped():
                 self._finished.append(event)
             case events.RunFinished():
@@ -43,6 +43,9 @@ class JunitReport:
             skipped=str(run.skipped_count),
             time=f"{run.duration_ms / 1000:.3f}",
         )
+        if self._backend:
+            properties = ET.SubElement(suite, "properties")
+            ET.SubElement(properties, "property", name="backend", value=self._backend)
         for finished in self._finished:
             self._add_case(suite, finished)
         self._path.parent.mkdir(parents=True, exist_ok=True)

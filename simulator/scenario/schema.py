@@ -14,6 +14,8 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
+from simulator.model import Backend
+
 Chain = Literal["exclusive-device", "host-device"]
 CHAINS: tuple[Chain, ...] = get_args(Chain)
 
@@ -76,6 +78,9 @@ class Node(Strict):
     """The node that the scenario runs on."""
 
     enis: int = Field(default=2, ge=0, le=64, description="ENIs that the cloud has attached to the node")
+    backend: Backend | None = Field(
+        default=None, description="which kind of link an ENI must be; without it, whichever the run has"
+    )
 
 
 class Route(Strict):
@@ -372,6 +377,11 @@ class Scenario(Strict):
         if self.network.plugins:
             return (",".join("+".join(plugin.names) for plugin in self.network.plugins),)
         return (self.chain,) if self.chain is not None else self.chains or ()
+
+    @property
+    def has_echo(self) -> bool:
+        """Whether a step asks for an echo."""
+        return any(step.echo is not None for step in (*self.steps, *self.finally_))
 
     def plugins(self, chain: str) -> tuple[str, ...]:
         """File names of the plugins that a run in this chain needs."""

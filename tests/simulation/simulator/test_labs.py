@@ -1,14 +1,22 @@
 """Which lab a run gets, and what each says it lacks. What only works on the real kernel is in tests/lab."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from simulator import labs
 from simulator.errors import LabError
 from simulator.lab import plugins
+from simulator.model import BACKENDS, Backend
+from simulator.scenario import schema
 
 MODELLED = ("exclusive-device", "enim", "host-device")
+STEP = {"add": {"pod": "default/web-0", "container": "c1"}}
+
+
+def scenario(**changes: Any) -> schema.Scenario:
+    return schema.Scenario.model_validate({"name": "a", "summary": "b", "steps": (STEP,), **changes})
 
 
 def test_sim_lacks_the_plugins_that_it_has_no_model_of() -> None:
@@ -17,11 +25,18 @@ def test_sim_lacks_the_plugins_that_it_has_no_model_of() -> None:
     assert sim.lacks(("bridge", "enim", "host-local")) == "sim has no model of bridge, host-local"
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_sim_takes_any_backend(backend: Backend) -> None:
+    sim = labs.choose(labs.SIM, MODELLED, backend)
+    wish = scenario(chain="host-device", node={"backend": backend}, steps=(STEP, {"echo": {"container": "c1"}}))
+    assert (sim.lacks(MODELLED, wish), sim.backend(), sim.backend(wish)) == ("", "", "")
+
+
 @pytest.mark.parametrize("error", [LabError("the kernel refuses", "ask doctor"), OSError(38, "no unshare")])
 def test_without_a_wish_sim_stands_in_for_a_userns_that_does_not_work(
     error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(_plugins: object) -> labs.Lab:
+    def refuse(*_wanted: object) -> labs.Lab:
         raise error
 
     monkeypatch.setattr(labs, "Userns", refuse)
@@ -31,7 +46,7 @@ def test_without_a_wish_sim_stands_in_for_a_userns_that_does_not_work(
 
 
 def test_userns_that_was_asked_for_and_does_not_work_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(_plugins: object) -> labs.Lab:
+    def refuse(*_wanted: object) -> labs.Lab:
         raise LabError("the kernel refuses", "ask doctor")
 
     monkeypatch.setattr(labs, "Userns", refuse)

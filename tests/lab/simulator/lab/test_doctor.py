@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import os
 import platform
 import struct
 import sys
@@ -14,7 +15,9 @@ from typing import Any, TypeAlias
 import pytest
 
 from simulator import syscalls
-from simulator.lab import doctor, plugins
+from simulator.lab import doctor, links, plugins
+from simulator.model import BACKENDS
+from simulator.real import trial
 
 WriteProgram: TypeAlias = Callable[[Path, str], Path]
 WritePlugin: TypeAlias = Callable[[Path], Path]
@@ -39,8 +42,17 @@ def forbid_unshare() -> None:
     assert libc.prctl(set_seccomp, filter_mode, header, 0, 0) == 0
 
 
+def works(_backend: str, _scratch: Path) -> dict[str, str]:
+    """For tests of the rest."""
+    return {"made": ""}
+
+
+def diagnosed(attempt: doctor.Attempt = works) -> list[doctor.Finding]:
+    return doctor.diagnose(attempt)
+
+
 def finding(name: str) -> doctor.Finding:
-    return next(found for found in doctor.diagnose() if found.name == name)
+    return next(found for found in diagnosed() if found.name == name)
 
 
 # What it tries
@@ -49,16 +61,21 @@ def finding(name: str) -> doctor.Finding:
 def test_machine_that_runs_these_tests_has_all_that_a_lab_needs(cache: Path, write_plugin: WritePlugin) -> None:
     for name in plugins.PLUGINS:
         write_plugin(cache / name)
-    found = {one.name: one for one in doctor.diagnose()}
-    links = [f"link kind {kind}" for kind in ("veth", "bridge", "dummy")]
-    assert list(found) == [NAMESPACES, *links, "raw ICMP sockets", "network namespaces with a name", *plugins.PLUGINS]
+    found = {one.name: one for one in diagnosed(trial.attempt)}
+    parts = ["link kind bridge", "raw ICMP sockets", "network namespaces with a name"]
+    backends = [*(f"{kind} ENIs" for kind in BACKENDS), "a backend for ENIs"]
+    assert list(found) == [NAMESPACES, *parts, *backends, *plugins.PLUGINS]
     assert [one for one in found.values() if one.required and not one.ok] == []
-    assert [one.name for one in found.values() if not one.required] == ["link kind dummy"]
+    assert [one.name for one in found.values() if not one.required] == [f"{kind} ENIs" for kind in BACKENDS]
+    assert found["veth ENIs"].cause == (
+        "made yes; moved into a netns and back yes; home when its netns ended yes; answers an echo yes"
+    )
+    assert found["a backend for ENIs"].cause.startswith("veth")
 
 
 def test_trying_leaves_nothing_on_the_machine(cache: Path) -> None:
     before = (sorted(Path("/sys/class/net").iterdir()), Path("/proc/self/mountinfo").read_text())
-    doctor.diagnose()
+    diagnosed(trial.attempt)
     assert (sorted(Path("/sys/class/net").iterdir()), Path("/proc/self/mountinfo").read_text()) == before
 
 
@@ -117,17 +134,52 @@ def test_settings_that_cannot_be_read_are_passed_over(tmp_path: Path) -> None:
 def test_unknown_link_kind_comes_with_the_module_that_has_it(
     in_lab: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make_link = doctor._make_link
-    monkeypatch.setattr(doctor, "_make_link", lambda name, kind: make_link(name, f"no-{kind}"))
-    kinds = {one.name: (one.ok, one.cause, one.cure) for one in doctor.diagnose() if one.name.startswith("link kind")}
-    assert kinds == {
-        f"link kind {kind}": (
-            False,
-            f"the kernel module {kind} is not there (Operation not supported)",
-            f"sudo modprobe {kind}",
-        )
-        for kind in ("veth", "bridge", "dummy")
-    }
+    make = links.make
+    monkeypatch.setattr(links, "make", lambda name, kind: make(name, f"no-{kind}"))
+    found = finding("link kind bridge")
+    assert (found.ok, found.cause, found.cure) == (
+        False,
+        "the kernel module bridge is not there (Operation not supported)",
+        "sudo modprobe bridge",
+    )
+
+
+def test_one_backend_is_enough_and_needs_no_echo() -> None:
+    def attempt(backend: str, _scratch: Path) -> dict[str, str]:
+        if backend != "dummy":
+            return {"made": "make eni-1: Operation not supported"}
+        return {"made": "", "moved": "", "home": "", "answers an echo": "none from 10.64.0.1"}
+
+    assert [one for one in diagnosed(attempt) if "ENIs" in one.name] == [
+        *(
+            doctor.Finding(
+                f"{kind} ENIs",
+                ok=False,
+                required=False,
+                cause="made no (make eni-1: Operation not supported)",
+                cure=f"sudo modprobe {kind}",
+            )
+            for kind in ("veth", "macvlan")
+        ),
+        doctor.Finding(
+            "dummy ENIs",
+            ok=True,
+            required=False,
+            cause="made yes; moved yes; home yes; answers an echo no (none from 10.64.0.1)",
+        ),
+        doctor.Finding("a backend for ENIs", ok=True, required=True, cause="dummy", cure="sudo modprobe veth"),
+    ]
+
+
+def end(_backend: str, _scratch: Path) -> dict[str, str]:
+    os._exit(0)
+
+
+@pytest.mark.parametrize("attempt", [end, lambda _backend, _scratch: {"made": "", "moved": "it did not come back"}])
+def test_machine_without_a_backend_that_works_holds_no_lab(attempt: doctor.Attempt) -> None:
+    assert [
+        (one.name, one.cause) for one in diagnosed(attempt) if one.required and not one.ok and "ENI" in one.name
+    ] == [("a backend for ENIs", "none of these works")]
 
 
 def test_probe_that_ends_or_hangs_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,7 +197,7 @@ def test_advice_to_ask_the_doctor_is_not_given_by_the_doctor() -> None:
 
 def test_other_kernel_than_linux_is_all_there_is_to_say(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
-    (found,) = doctor.diagnose()
+    (found,) = diagnosed()
     assert (found.name, found.ok, found.cure) == ("Linux", False, "enim-lab run --lab sim")
 
 

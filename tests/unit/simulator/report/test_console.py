@@ -40,6 +40,12 @@ def test_run_is_a_line_for_the_lab_one_for_each_run_and_one_for_the_count() -> N
     ]
 
 
+def test_real_kernel_shows_which_links_the_enis_are() -> None:
+    assert printed(
+        events.RunStarted("userns", "asked for", 1, "veth"), events.LabUp(2, 40.0, "macvlan"), verbose=True
+    ) == ["lab userns: asked for; ENIs are veth links; 1 scenario runs", "    lab up with 2 macvlan ENIs 40 ms"]
+
+
 def test_verbose_has_a_line_for_each_step_with_what_it_gave() -> None:
     assert printed(
         events.ScenarioStarted("happy", "host-device", "h.yaml", 1),

@@ -10,7 +10,7 @@ from simulator.report import events, jsonl
 
 CALL = PluginCall("enim", {"CNI_COMMAND": "ADD"}, b'{"name": "\xff"}')
 EVENTS: tuple[events.Event, ...] = (
-    events.RunStarted("sim", "asked for", 1),
+    events.RunStarted("userns", "asked for", 1, "macvlan"),
     events.PluginRan(PluginOutcome(CALL, 1, b"{}", "zwölf\n".encode(), 1.23456)),
     events.ScenarioFinished("a", "host-device", "a.yaml", 2.0, events.Failed("add", "a.yaml", 3, "no", (("x", "y"),))),
 )
@@ -25,7 +25,7 @@ def trace_of(path: Path) -> bytes:
 
 def test_trace_has_every_event_with_all_its_fields(tmp_path: Path) -> None:
     started, ran, finished = map(json.loads, trace_of(tmp_path / "new" / "trace").splitlines())
-    assert started == {"event": "RunStarted", "lab": "sim", "why": "asked for", "count": 1}
+    assert started == {"event": "RunStarted", "lab": "userns", "why": "asked for", "count": 1, "backend": "macvlan"}
     assert ran["outcome"]["call"] == {
         "plugin": "enim",
         "environment": {"CNI_COMMAND": "ADD"},

@@ -75,6 +75,14 @@ def test_file_is_the_same_bytes_for_the_same_run(tmp_path: Path) -> None:
     )
 
 
+def test_suite_names_the_links_that_the_enis_were(tmp_path: Path) -> None:
+    report = junit.JunitReport(tmp_path / "j")
+    for event in (events.RunStarted("userns", "why", 0, "macvlan"), events.RunFinished(0, 0, 0, 1.0)):
+        report(event)
+    properties = ET.parse(tmp_path / "j").findall("properties/property")
+    assert [dict(one.attrib) for one in properties] == [{"name": "backend", "value": "macvlan"}]
+
+
 def test_big_output_is_kept_whole(tmp_path: Path) -> None:
     said = PluginOutcome(CALL, 1, b"#" * 100_000, b"", 1.0)
     failed = events.Failed("add", "s.yaml", 7, "no", (), (said,))

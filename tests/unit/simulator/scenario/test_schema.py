@@ -29,6 +29,26 @@ def test_anything_else_is_no_duration(value: object) -> None:
         schema.Step.model_validate({"clock.advance": value, "name": "x"})
 
 
+@pytest.mark.parametrize("backend", ["veth", "macvlan", "dummy"])
+def test_node_can_ask_for_a_kind_of_link(backend: str) -> None:
+    assert scenario(node={"backend": backend}).node == schema.Node(enis=2, backend=backend)
+
+
+@pytest.mark.parametrize("backend", ["bridge", "", 1])
+def test_other_kinds_of_link_are_no_eni(backend: object) -> None:
+    with pytest.raises(pydantic.ValidationError):
+        scenario(node={"backend": backend})
+
+
+def test_echo_is_found_wherever_it_stands() -> None:
+    echo = {"echo": {"container": "c1"}}
+    assert [scenario(**where).has_echo for where in ({}, {"steps": (STEP, echo)}, {"finally": (echo,)})] == [
+        False,
+        True,
+        True,
+    ]
+
+
 @pytest.mark.parametrize("ifname", ["eth0", "abcdefghijklmno", "."])
 def test_interface_names_are_as_in_cni(ifname: str) -> None:
     assert schema.Add.model_validate({**STEP["add"], "ifname": ifname}).ifname == ifname
