@@ -59,7 +59,7 @@ def echo(netns: str, destination: str, timeout_ms: int) -> bool:
                 time.sleep(0.02)  # no route yet, or the link is not up yet
                 continue
             until = min(deadline, time.monotonic() + _RETRY_MS / 1000)
-            if _answered(raw, identifier, until, is_ipv6=is_ipv6):
+            if _answered(raw, (destination, identifier), until, is_ipv6=is_ipv6):
                 return True
     return False
 
@@ -87,20 +87,28 @@ def _checksum(data: bytes) -> int:
     return ~total & 0xFFFF
 
 
-def _answered(raw: socket.socket, identifier: int, until: float, *, is_ipv6: bool) -> bool:
+def _answered(raw: socket.socket, awaited: tuple[str, int], until: float, *, is_ipv6: bool) -> bool:
+    """``awaited``: who must answer, with which identifier. Others may ask from here too, and by chance with the same."""
     poll = select.poll()
     poll.register(raw, select.POLLIN)
     while (remaining := until - time.monotonic()) > 0:
         if not poll.poll(remaining * 1000):
             return False
         try:
-            packet = raw.recv(2048, socket.MSG_DONTWAIT)
+            packet, (sender, *_) = raw.recvfrom(2048, socket.MSG_DONTWAIT)
         except OSError:  # an error that came as an ICMP message, or a packet whose checksum was wrong
             continue
         message = packet if is_ipv6 else packet[(packet[0] & 0x0F) * 4 :]
         if len(message) != _HEADER.size + len(_PAYLOAD):
             continue
         kind, code, _, got, _ = _HEADER.unpack_from(message)
-        if (kind, code, got) == (_V6_REPLY if is_ipv6 else _V4_REPLY, 0, identifier) and message.endswith(_PAYLOAD):
+        is_reply = (kind, code) == (_V6_REPLY if is_ipv6 else _V4_REPLY, 0) and message.endswith(_PAYLOAD)
+        if is_reply and (sender, got) == (_normal(awaited[0]), awaited[1]):
             return True
     return False
+
+
+def _normal(address: str) -> str:
+    """An address as the kernel's answers name it."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    return socket.inet_ntop(family, socket.inet_pton(family, address))
