@@ -88,7 +88,7 @@ def _checksum(data: bytes) -> int:
 
 
 def _answered(raw: socket.socket, awaited: tuple[str, int], until: float, *, is_ipv6: bool) -> bool:
-    """``awaited``: who must answer, with which identifier. Others may ask from here too, and by chance with the same."""
+    """``awaited``: who must answer, with which identifier. Others ask from here too, by chance with the same one."""
     poll = select.poll()
     poll.register(raw, select.POLLIN)
     while (remaining := until - time.monotonic()) > 0:
