@@ -12,7 +12,7 @@ import posix
 import sys
 import time
 
-from enim import config, effects, errors, exclusive, process, rtnetlink
+from enim import config, effects, errors, exclusive_verbs, process, rtnetlink
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,25 +32,7 @@ _SIGPIPE, _SIGXFSZ = 13, 25  # what Python ignores, a child must not inherit
 
 def main() -> None:
     """Run as the runtime asks, by environment and stdin; end the process."""
-    process.end(process.run(ABOUT, COMMANDS, HANDLERS, versions=config.WITH_INTERFACES))
-
-
-def _check(checked: config.Config) -> "effects.Flow":
-    from enim import exclusive_upkeep  # noqa: PLC0415 -- ADD and DEL, for which a pod waits, do without
-
-    return exclusive_upkeep.check(checked)
-
-
-def _collect(checked: config.Config) -> "effects.Flow":
-    from enim import exclusive_upkeep  # noqa: PLC0415 -- as above
-
-    return exclusive_upkeep.collect(checked)
-
-
-def _status(checked: config.Config) -> "effects.Flow":
-    from enim import exclusive_upkeep  # noqa: PLC0415 -- as above
-
-    return exclusive_upkeep.status(checked)
+    process.end(process.run(ABOUT, exclusive_verbs.COMMANDS, HANDLERS, versions=config.WITH_INTERFACES))
 
 
 def delegate(effect: effects.Delegate) -> tuple[int, bytes]:
@@ -170,7 +152,6 @@ HANDLERS: "process.Handlers" = {
     effects.Addresses: rtnetlink.addresses_of,
     effects.Delegate: delegate,
 }
-COMMANDS = {"ADD": exclusive.add, "DEL": exclusive.delete, "CHECK": _check, "GC": _collect, "STATUS": _status}
 
 if __name__ == "__main__":
     main()

@@ -147,24 +147,21 @@ class Channel:
 
     def address_flags(self, ifindex: int) -> dict[int, int]:
         """The IPv6 addresses of a link: number → IFA_F_* flags."""
-        found = {}
-        for message in self._dump("list the addresses", _RTM_GETADDR, bytes((_socket.AF_INET6, 0, 0, 0)) + _u32(0)):
-            if _number(message[4:8]) == ifindex:
-                attributes = dict(_attributes(message[8:]))
-                packed = attributes.get(_IFA_LOCAL) or attributes[_IFA_ADDRESS]
-                found[int.from_bytes(packed, "big")] = _number(attributes.get(_IFA_FLAGS, message[2:3]))
-        return found
+        return {number: flags for _family, number, _length, flags in self._addresses(ifindex, _socket.AF_INET6)}
 
     def addresses(self, ifindex: int) -> frozenset[tuple[int, int, int]]:
         """The addresses of a link."""
-        found = []
-        for message in self._dump("list the addresses", _RTM_GETADDR, bytes(4) + _u32(0)):
-            family = {known: version for version, known in _FAMILIES.items()}.get(message[0])
-            if family and _number(message[4:8]) == ifindex:
+        return frozenset([address[:3] for address in self._addresses(ifindex, _socket.AF_UNSPEC)])
+
+    def _addresses(self, ifindex: int, family: int) -> "Iterator[tuple[int, int, int, int]]":
+        """IP version, number, prefix length and IFA_F_* flags of each address of a link, of one family or of all."""
+        versions = {known: version for version, known in _FAMILIES.items()}
+        for message in self._dump("list the addresses", _RTM_GETADDR, bytes((family, 0, 0, 0)) + _u32(0)):
+            if message[0] in versions and _number(message[4:8]) == ifindex:
                 attributes = dict(_attributes(message[8:]))
                 packed = attributes.get(_IFA_LOCAL) or attributes[_IFA_ADDRESS]
-                found.append((family, int.from_bytes(packed, "big"), message[1]))
-        return frozenset(found)
+                flags = _number(attributes.get(_IFA_FLAGS, message[2:3]))
+                yield versions[message[0]], int.from_bytes(packed, "big"), message[1], flags
 
     def add_route(self, operation: str, ifindex: int, network: tuple[int, int, int], gateway: int | None) -> None:
         """Add a route to the main table; without a gateway (a number of the same family), an on-link one."""

@@ -53,10 +53,8 @@ def run(about: str, commands: "Commands", handlers: "Handlers", *, versions: tup
             return 0
         config.check_environment(environment)
         stdin = _read_stdin()
-    except errors.CniError as error:
-        code, answer = 1, result.error(error, config.error_version(stdin, versions), command)
     except Exception as error:  # noqa: BLE001 -- see call
-        code, answer = 1, result.error(_unexpected(error), config.error_version(stdin, versions), command)
+        code, answer = 1, _failure(error, command, stdin, versions)
     else:
         code, answer = call(environment, stdin, commands, handlers, versions=versions)
     if answer:
@@ -80,10 +78,8 @@ def call(
     try:
         checked = config.read(environment, stdin, versions=versions, commands=tuple(commands))
         drive(commands[command](checked), handlers)
-    except errors.CniError as error:
-        return 1, result.error(error, config.error_version(stdin, versions), command)
     except Exception as error:  # noqa: BLE001 -- the last line of defence: a crash is reported in CNI's words too
-        return 1, result.error(_unexpected(error), config.error_version(stdin, versions), command)
+        return 1, _failure(error, command, stdin, versions)
     return 0, b""
 
 
@@ -109,6 +105,12 @@ def drive(flow: "Generator[effects.Effect, Any, Any]", handlers: "Handlers") -> 
 def end(code: int) -> "NoReturn":
     """End the process at once: everything is written, and Python's own good-bye takes a millisecond."""
     posix._exit(code)  # noqa: SLF001 -- its public name
+
+
+def _failure(error: Exception, command: str, stdin: bytes, versions: tuple[str, ...]) -> bytes:
+    """What must be printed of an error, whatever it is."""
+    coded = error if isinstance(error, errors.CniError) else _unexpected(error)
+    return result.error(coded, config.error_version(stdin, versions), command)
 
 
 def _unexpected(error: Exception) -> errors.CniError:

@@ -228,11 +228,7 @@ def _file(
         if options.count is None and done >= len(chains) and lab.now_ms() - began_ms > FILE_TIME_MS:
             break
     progress(name, count, count)
-    return [row for chain in chains for row in outcome.rows(name, chain, *_both(findings[chain]))]
-
-
-def _both(findings: _Findings) -> tuple[list[load.Measured], float]:
-    return findings.measured, findings.busy_ms
+    return [row for chain, one in findings.items() for row in outcome.rows(name, chain, one.measured, one.busy_ms)]
 
 
 @contextlib.contextmanager

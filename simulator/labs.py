@@ -18,7 +18,6 @@ from simulator.model import BACKENDS, Backend
 from simulator.scenario import schema
 
 USERNS, DOCKER, SIM = "userns", "docker", "sim"
-NAMES = (USERNS, DOCKER, SIM)
 
 Said = TypeVar("Said")
 Job: TypeAlias = Callable[[int, Callable[[Said], None]], None]
@@ -51,7 +50,35 @@ class Lab(Protocol):
         ...
 
 
-class Userns:
+class _Real:
+    """What the labs with a real kernel share: ENIs are links of some kind, time is real, runs are processes.
+
+    ``_default``: which kind ENIs are where a scenario has no wish.
+    """
+
+    _default: Backend
+
+    def backend(self, scenario: schema.Scenario | None = None) -> Backend:
+        """The scenario's wish, or what the run has."""
+        return (scenario and scenario.node.backend) or self._default
+
+    def now_ms(self) -> float:
+        """Real time."""
+        return time.monotonic() * 1000
+
+    def each(self, job: Job[Said], count: int, jobs: int) -> Iterator[tuple[int, Said]]:
+        """On processes of their own."""
+        from simulator import parallel  # noqa: PLC0415 - Linux only
+
+        return parallel.run(job, count, jobs)
+
+    def _unanswered(self, scenario: schema.Scenario | None) -> str:
+        """Why an echo of the scenario could not be answered; "" if it can."""
+        is_mute = self.backend(scenario) == "dummy" and scenario is not None and scenario.has_echo
+        return "it needs an echo, and a dummy ENI answers none" if is_mute else ""
+
+
+class Userns(_Real):
     """The real kernel and real plugin processes, in namespaces of their own.
 
     Args:
@@ -85,13 +112,9 @@ class Userns:
         if not usable and not backend:
             refused = ", ".join(f"{kind}: {why}" for kind, why in self._refusals.items())
             raise LabError(f"this kernel has no link for an ENI ({refused})", "sudo modprobe veth")
-        self._default: Backend = backend or usable[0]
+        self._default = backend or usable[0]
         is_root = namespaces.has_cap_sys_admin()
         self.why = "namespaces of root's own" if is_root else f"an unprivileged user namespace of uid {os.getuid()}"
-
-    def backend(self, scenario: schema.Scenario | None = None) -> Backend:
-        """The scenario's wish, or what the run has."""
-        return (scenario and scenario.node.backend) or self._default
 
     def lacks(self, plugins: Sequence[str], scenario: schema.Scenario | None = None) -> str:
         """The links for its ENIs, or an answer to its echo; a plugin that is missing was an error at the start."""
@@ -103,9 +126,7 @@ class Userns:
             self._refusals |= throwaway.ask(lambda _scratch: links.refusals((kind,)))
         if self._refusals[kind]:
             return f"this kernel has no {kind} links"
-        if kind == "dummy" and scenario is not None and scenario.has_echo:
-            return "it needs an echo, and a dummy ENI answers none"
-        return ""
+        return self._unanswered(scenario)
 
     @contextlib.contextmanager
     def world(self, scenario: schema.Scenario) -> Iterator[World]:
@@ -122,18 +143,8 @@ class Userns:
         finally:
             process.close()
 
-    def now_ms(self) -> float:
-        """Real time."""
-        return time.monotonic() * 1000
 
-    def each(self, job: Job[Said], count: int, jobs: int) -> Iterator[tuple[int, Said]]:
-        """On processes of their own."""
-        from simulator import parallel  # noqa: PLC0415 - Linux only
-
-        return parallel.run(job, count, jobs)
-
-
-class Docker:
+class Docker(_Real):
     """A privileged container for each run, with the real kernel and real plugin processes in it.
 
     Args:
@@ -154,7 +165,7 @@ class Docker:
         absent = [name for name in plugins if name not in ("enim", "exclusive-device", *foreign.PLUGINS)]
         if absent:
             raise LabError(f"the image of a node has no {', '.join(absent)}", "Use --lab userns")
-        self._default: Backend = backend or BACKENDS[0]
+        self._default = backend or BACKENDS[0]
         self._run = containers.labels()
         with containers.Engine() as engine:
             engine.sweep(everything=False)
@@ -162,15 +173,10 @@ class Docker:
             self._power = engine.power(self._image, self._run)
         self.why = f"containers of {self._image}, with {self._power}"
 
-    def backend(self, scenario: schema.Scenario | None = None) -> Backend:
-        """The scenario's wish, or what the run has."""
-        return (scenario and scenario.node.backend) or self._default
-
     def lacks(self, plugins: Sequence[str], scenario: schema.Scenario | None = None) -> str:
         """An answer to its echo; a plugin that is missing was an error at the start."""
         del plugins
-        is_mute = self.backend(scenario) == "dummy" and scenario is not None and scenario.has_echo
-        return "it needs an echo, and a dummy ENI answers none" if is_mute else ""
+        return self._unanswered(scenario)
 
     @contextlib.contextmanager
     def world(self, scenario: schema.Scenario) -> Iterator[World]:
@@ -191,16 +197,6 @@ class Docker:
                 ) from error
             finally:
                 container.close()
-
-    def now_ms(self) -> float:
-        """Real time."""
-        return time.monotonic() * 1000
-
-    def each(self, job: Job[Said], count: int, jobs: int) -> Iterator[tuple[int, Said]]:
-        """On processes of their own."""
-        from simulator import parallel  # noqa: PLC0415 - Linux only
-
-        return parallel.run(job, count, jobs)
 
 
 class Sim:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import socket
 import traceback
@@ -19,6 +20,36 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         tier = item.path.relative_to(HERE).parts[0]
         item.add_marker(getattr(pytest.mark, tier))
+
+
+@pytest.fixture(scope="session")
+def verdicts() -> Callable[[str, Path], dict[tuple[str, str], list[str]]]:
+    """Runs the scenarios at a path in a lab: by name and chain each step, what each plugin ended with, the verdict."""
+    return run_scenarios
+
+
+def run_scenarios(lab: str, path: Path) -> dict[tuple[str, str], list[str]]:
+    from simulator import composition  # noqa: PLC0415 - the policy tests do without
+    from simulator.report import events  # noqa: PLC0415 - the same
+
+    seen: dict[tuple[str, str], list[str]] = {}
+    steps: list[str] = []
+
+    def take(event: events.Event) -> None:
+        match event:
+            case events.ScenarioStarted():
+                steps.clear()
+            case events.StepFinished():
+                steps.append(event.step)
+            case events.PluginRan():
+                call = event.outcome.call
+                steps.append(f"{call.plugin} {call.environment['CNI_COMMAND']} exit {event.outcome.exit_code}")
+            case events.ScenarioFinished():
+                verdict = "passed" if event.failed is None else f"failed: {event.failed.message}"
+                seen[event.name, event.chain] = [*steps, verdict]
+
+    composition.run_scenarios([path], lab, "", [take], jobs=os.cpu_count() or 1)
+    return seen
 
 
 @pytest.fixture

@@ -16,11 +16,11 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from simulator import syscalls
 from simulator.errors import LabError
-from simulator.lab import causes, links, namespaces, plugins, throwaway
+from simulator.lab import causes, links, plugins, throwaway
 from simulator.model import BACKENDS, Backend
 
 _PROBE_TIMEOUT_S = 30
@@ -73,23 +73,16 @@ def diagnose(attempt: Attempt) -> list[Finding]:
 def _try_lab() -> Iterator[Finding]:
     name = "user, mount, pid and network namespaces, fresh /proc, tmpfs"
     try:
-        lab = namespaces.start(_probe)
+        parts = throwaway.ask(_probe, _PROBE_TIMEOUT_S)
+    except throwaway.NoAnswer:
+        yield Finding(name, ok=True, required=True)
+        yield Finding("the parts of a lab", ok=False, required=True, cause="the probe gave no answer")
+        return
     except LabError as error:
         yield _explained(Finding(name, ok=False, required=True, cause=error.cause, cure=error.cure))
         return
-    try:
-        lab.channel.settimeout(_PROBE_TIMEOUT_S)
-        with lab.channel.makefile("rb") as lines:
-            line = lines.readline()
-    except TimeoutError:
-        line = b""
-    finally:
-        lab.close()
     yield Finding(name, ok=True, required=True)
-    if not line:
-        yield Finding("the parts of a lab", ok=False, required=True, cause="the probe gave no answer")
-        return
-    for one in json.loads(line):
+    for one in parts:
         found = Finding(**one)
         yield found if found.ok else _explained(found)
 
@@ -112,8 +105,8 @@ def _settings(directory: Path) -> dict[str, str]:
     return found
 
 
-def _probe(channel: socket.socket, scratch: Path) -> None:
-    """Inside a lab: try its parts, and send the findings as one line of JSON."""
+def _probe(scratch: Path) -> list[dict[str, Any]]:
+    """Inside a lab: try its parts; the findings as JSON has them."""
     parts: tuple[tuple[str, bool, Callable[[], None], str], ...] = (
         ("link kind bridge", True, lambda: links.make("b0", "bridge"), "bridge"),
         ("raw ICMP sockets", True, _open_raw_sockets, "ipv6"),
@@ -129,7 +122,7 @@ def _probe(channel: socket.socket, scratch: Path) -> None:
             if error.errno in {errno.EOPNOTSUPP, errno.EAFNOSUPPORT}:
                 cause, cure = f"the kernel module {module} is not there ({cause})", f"sudo modprobe {module}"
         found.append(Finding(name, ok=not cause, required=required, cause=cause, cure=cure))
-    channel.sendall(json.dumps([asdict(one) for one in found]).encode() + b"\n")
+    return [asdict(one) for one in found]
 
 
 def _try_backends(attempt: Attempt) -> Iterator[Finding]:

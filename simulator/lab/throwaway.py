@@ -16,11 +16,16 @@ ANSWER_TIMEOUT_S = 30
 Job: TypeAlias = Callable[[Path], object]
 
 
+class NoAnswer(LabError):
+    """The lab was there, and its job ended without an answer or gave none in time."""
+
+
 def ask(job: Job, timeout_s: float = ANSWER_TIMEOUT_S) -> Any:
     """What ``job``, given the scratch directory, returns in a fresh lab, as JSON hands it on.
 
     Raises:
-        LabError: this machine cannot hold a lab, or the job ended without an answer or gave none in time.
+        LabError: this machine cannot hold a lab.
+        NoAnswer: the job ended without an answer, or gave none in time.
     """
     lab = namespaces.start(lambda channel, scratch: _answer(channel, job(scratch)))
     try:
@@ -32,7 +37,7 @@ def ask(job: Job, timeout_s: float = ANSWER_TIMEOUT_S) -> Any:
     finally:
         lab.close()
     if not line:
-        raise LabError("a lab that was started for a trial gave no answer")
+        raise NoAnswer("a lab that was started for a trial gave no answer")
     return json.loads(line)
 
 

@@ -14,7 +14,7 @@ import os
 from collections.abc import Callable, Generator, Mapping
 from typing import Any, TypeAlias
 
-from enim import addresses, config, effects, errors, exclusive, exclusive_upkeep, result, verbs
+from enim import addresses, config, effects, errors, exclusive_verbs, result, verbs
 from simulator.chain import models, moves
 from simulator.errors import KernelFault
 from simulator.model import Link, PluginCall, PluginOutcome
@@ -268,18 +268,10 @@ def _calling(call: Callable[[Any], Any]) -> Callable[[Any, Pending], None]:
     return handle
 
 
-_EXCLUSIVE_DEVICE: Commands = {
-    "ADD": exclusive.add,
-    "DEL": exclusive.delete,
-    "CHECK": exclusive_upkeep.check,
-    "GC": exclusive_upkeep.collect,
-    "STATUS": exclusive_upkeep.status,
-}
-
 # File name → the process that it is.
 PLUGINS: Mapping[str, Main] = {
     "enim": _main(verbs.COMMANDS, config.VERSIONS),
-    "exclusive-device": _main(_EXCLUSIVE_DEVICE, config.WITH_INTERFACES),
+    "exclusive-device": _main(exclusive_verbs.COMMANDS, config.WITH_INTERFACES),
     "host-device": lambda environment, stdin: models.main(environment, stdin, models.DEBIAN),
     "host-device-1.9": lambda environment, stdin: models.main(environment, stdin, models.NEWEST),
 }

@@ -1,0 +1,28 @@
+"""PURE: which flow does what, for exclusive-device. What no pod waits for is loaded when it is asked for."""
+
+from enim import exclusive
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from enim import config, effects
+
+
+def _check(checked: "config.Config") -> "effects.Flow":
+    from enim import exclusive_upkeep  # noqa: PLC0415 -- see the module's docstring
+
+    return exclusive_upkeep.check(checked)
+
+
+def _collect(checked: "config.Config") -> "effects.Flow":
+    from enim import exclusive_upkeep  # noqa: PLC0415 -- as above
+
+    return exclusive_upkeep.collect(checked)
+
+
+def _status(checked: "config.Config") -> "effects.Flow":
+    from enim import exclusive_upkeep  # noqa: PLC0415 -- as above
+
+    return exclusive_upkeep.status(checked)
+
+
+COMMANDS = {"ADD": exclusive.add, "DEL": exclusive.delete, "CHECK": _check, "GC": _collect, "STATUS": _status}
