@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import TextIO, TypeAlias
 
 from simulator import labs
 from simulator.bench import load, machine, networks, outcome, workload
@@ -21,6 +21,7 @@ from simulator.chain.install import BARE
 from simulator.effects import World
 from simulator.errors import LabError, ScenarioError
 from simulator.model import PluginCall
+from simulator.report import files
 from simulator.scenario import load as scenario_load
 from simulator.scenario import schema
 
@@ -235,27 +236,41 @@ def _file(
 def json_file(path: Path | None) -> Iterator[Callable[[outcome.Bench], None]]:
     """Hands out a function that writes the findings to a file, whole or not at all. Without a path it does nothing.
 
+    What is there and no regular file, such as /dev/stdout, is written to and not replaced.
+
     Raises:
-        ScenarioError: the file cannot be written; found out before anything is measured.
+        ScenarioError: the file cannot be written; if that can be known, found out before anything is measured.
     """
     if path is None:
         yield lambda _: None
         return
-    try:
+    if path.exists() and not path.is_file():
+        yield lambda bench: _write_through(path, bench)
+        return
+    with files.writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    except OSError as error:
-        raise ScenarioError(str(path), 0, 0, f"it cannot be written: {error.strerror}") from error
 
     def write(bench: outcome.Bench) -> None:
-        with os.fdopen(os.dup(descriptor), "w", encoding="utf-8", newline="\n") as file:
-            json.dump(outcome.as_json(bench), file, ensure_ascii=False, indent=2)
-            file.write("\n")
-            os.fchmod(file.fileno(), 0o644)
-        Path(temporary).replace(path)
+        with files.writing(path):
+            with os.fdopen(os.dup(descriptor), "w", encoding="utf-8", newline="\n") as file:
+                _write_json(file, bench)
+                os.fchmod(file.fileno(), 0o644)
+            Path(temporary).replace(path)
 
     try:
         yield write
     finally:
         os.close(descriptor)
         Path(temporary).unlink(missing_ok=True)
+
+
+def _write_through(path: Path, bench: outcome.Bench) -> None:
+    with files.writing(path), path.open("w", encoding="utf-8") as stream:
+        _write_json(stream, bench)
+
+
+def _write_json(stream: TextIO, bench: outcome.Bench) -> None:
+    json.dump(outcome.as_json(bench), stream, ensure_ascii=False, indent=2)
+    stream.write("\n")
+    stream.flush()

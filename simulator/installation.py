@@ -113,9 +113,12 @@ def _refuse_broken(directory: Path, python: str) -> None:
     install.write(directory, {"probe": probe.encode()})
     outcome = execute.run(PluginCall("probe", {}, b"", _VERSION.timeout_ms), directory)
     theirs, ours = outcome.stdout.decode(errors="replace").strip(), sys.implementation.cache_tag
-    if outcome.exit_code != 0:
+    if outcome.exit_code != 0 or not theirs:
         said = outcome.stderr.decode(errors="replace").strip()[-256:]
-        raise LabError(f"{python} does not run: {said}", "Name another interpreter with --python")
+        raise LabError(
+            f"{python} does not run as Python does: {said or 'it says nothing'}",
+            "Name another interpreter with --python",
+        )
     if theirs != ours:
         text = f"{python} is {theirs}, and what this installation compiles is for {ours}"
         raise LabError(text, "Install this project for that interpreter, and run its enim-lab")

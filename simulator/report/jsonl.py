@@ -14,15 +14,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from simulator.report import events
+from simulator.report import events, files
 
 
 class TraceReport:
-    """Writes ``path`` as events come. Use it in a ``with`` statement. Raises OSError if the file cannot be written."""
+    """Writes ``path`` as events come. Use it in a ``with`` statement. Raises ScenarioError if the file cannot be written."""
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("w", encoding="utf-8", newline="\n")
+        self._path = path
+        with files.writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("w", encoding="utf-8", newline="\n")
 
     def __enter__(self) -> TraceReport:
         return self
@@ -30,12 +32,14 @@ class TraceReport:
     def __exit__(
         self, _kind: type[BaseException] | None, _error: BaseException | None, _place: TracebackType | None
     ) -> None:
-        self._file.close()
+        with files.writing(self._path):
+            self._file.close()
 
     def __call__(self, event: events.Event) -> None:
         """Take the next event of the run."""
         line = {"event": type(event).__name__, **_plain(event)}
-        self._file.write(json.dumps(line, ensure_ascii=False, sort_keys=True) + "\n")
+        with files.writing(self._path):
+            self._file.write(json.dumps(line, ensure_ascii=False, sort_keys=True) + "\n")
 
 
 def _plain(value: Any) -> Any:

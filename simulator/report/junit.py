@@ -9,14 +9,14 @@ import re
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
-from simulator.report import events
+from simulator.report import events, files
 
 # XML 1.0 section 2.2 has no way to write these, not even escaped.
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 class JunitReport:
-    """Gathers the verdicts, and writes ``path`` when the run has finished (OSError if it cannot)."""
+    """Gathers the verdicts, and writes ``path`` when the run has finished (ScenarioError if it cannot)."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -48,8 +48,9 @@ class JunitReport:
             ET.SubElement(properties, "property", name="backend", value=self._backend)
         for finished in self._finished:
             self._add_case(suite, finished)
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        ET.ElementTree(suite).write(self._path, encoding="utf-8", xml_declaration=True)
+        with files.writing(self._path):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            ET.ElementTree(suite).write(self._path, encoding="utf-8", xml_declaration=True)
 
     def _add_case(self, suite: ET.Element, finished: events.ScenarioFinished | events.ScenarioSkipped) -> None:
         duration_ms = 0.0 if isinstance(finished, events.ScenarioSkipped) else finished.duration_ms

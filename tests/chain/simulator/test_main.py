@@ -57,6 +57,12 @@ def test_run_that_fails_ends_with_1_and_names_file_line_and_both_views(tmp_path:
         (["run", "no/such/folder"], 2, "no/such/folder: no such file or folder"),
         (["run", "docs"], 2, "docs: no *.yaml file in this folder"),
         (["run", "-k", "nothing-has-this-name"], 2, "no scenario matches -k 'nothing-has-this-name'"),
+        (["run", "--lab", "sim", "-k", "happy", "--junit", "/proc/nope/j.xml"], 2, "j.xml: it cannot be written"),
+        (
+            ["run", "--lab", "sim", "-k", "happy", "--trace", "/dev/full"],
+            2,
+            "/dev/full: it cannot be written: No space",
+        ),
         (["run", "-k", "a and"], 2, "-k: 'a and': a text is missing"),
         (["run", "--lab", "moon"], 2, "'moon' is not one of"),
         (["run", "--lab", "sim", "--trace", "docs"], 2, "is a directory"),

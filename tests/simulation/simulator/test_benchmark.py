@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -92,3 +93,24 @@ def test_progress_is_told_of_every_round() -> None:
     told: list[tuple[str, int, int]] = []
     benchmark.run(benchmark.Options(lab=labs.SIM, count=2), lambda *one: told.append(one))
     assert told == [(state, done, 2) for state in ("warm", "exhausted", "reclaiming") for done in (0, 1, 2)]
+
+
+def test_what_is_no_regular_file_is_written_to_and_not_replaced(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    found, _ = benchmark.run(benchmark.Options(lab=labs.SIM, count=1, file=SCENARIO), lambda *_: None)
+    with benchmark.json_file(pipe) as write:
+        write(found)
+    assert json.loads(os.read(reader, 1 << 16))["rows"]
+    assert pipe.is_fifo()
+    os.close(reader)
+
+
+def test_device_without_room_is_said() -> None:
+    found, _ = benchmark.run(benchmark.Options(lab=labs.SIM, count=1, file=SCENARIO), lambda *_: None)
+    with (
+        pytest.raises(ScenarioError, match="/dev/full: it cannot be written"),
+        benchmark.json_file(Path("/dev/full")) as write,
+    ):
+        write(found)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from simulator.errors import ScenarioError
 from simulator.model import PluginCall, PluginOutcome
 from simulator.report import events, jsonl
 
@@ -40,6 +41,6 @@ def test_trace_is_the_same_for_the_same_events(tmp_path: Path) -> None:
     assert trace_of(tmp_path / "one") == trace_of(tmp_path / "two")
 
 
-def test_trace_that_cannot_be_written_is_an_os_error(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="Is a directory"):
+def test_trace_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(ScenarioError, match="it cannot be written: Is a directory"):
         jsonl.TraceReport(tmp_path)
