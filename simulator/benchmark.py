@@ -236,7 +236,7 @@ def _file(
 def json_file(path: Path | None) -> Iterator[Callable[[outcome.Bench], None]]:
     """Hands out a function that writes the findings to a file, whole or not at all. Without a path it does nothing.
 
-    What is there and no regular file, such as /dev/stdout, is written to and not replaced.
+    What is there and no regular file, such as a device or a link to /dev/stdout, is written to and not replaced.
 
     Raises:
         ScenarioError: the file cannot be written; if that can be known, found out before anything is measured.
@@ -244,7 +244,7 @@ def json_file(path: Path | None) -> Iterator[Callable[[outcome.Bench], None]]:
     if path is None:
         yield lambda _: None
         return
-    if path.exists() and not path.is_file():
+    if path.is_symlink() or (path.exists() and not path.is_file()):
         yield lambda bench: _write_through(path, bench)
         return
     with files.writing(path):

@@ -100,7 +100,8 @@ def write_conflist(file: Path, chain: str, name: str, socket: str) -> None:
         plugin["capabilities"] = {"deviceID": True}  # which NIC: a device plugin says so for each pod
     content = json.dumps({"cniVersion": network.cni_version, "name": name, "plugins": [plugin]}, indent=2) + "\n"
     try:
-        if file.is_file() and file.read_text() != content:
+        is_there, is_plain = os.path.lexists(file), file.is_file() and not file.is_symlink()
+        if is_there and not (is_plain and file.read_text() == content):
             raise LabError(f"{file} is there already, and is another one", "Remove it, or name another file")
         file.parent.mkdir(parents=True, exist_ok=True)
         install.write(file.parent, {f"./{file.name}": content.encode()})

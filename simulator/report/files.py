@@ -11,7 +11,7 @@ from simulator.errors import ScenarioError
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Around whatever writes ``path``. Raises ScenarioError for an OSError: no such folder, no permission, disk full."""
+    """Around whatever writes ``path``. Raises ScenarioError for an OSError: no folder, no permission, a full disk."""
     try:
         yield
     except OSError as error:

@@ -18,7 +18,7 @@ from simulator.report import events, files
 
 
 class TraceReport:
-    """Writes ``path`` as events come. Use it in a ``with`` statement. Raises ScenarioError if the file cannot be written."""
+    """Writes ``path`` as events come. Use it in a ``with`` statement. Raises ScenarioError if it cannot."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

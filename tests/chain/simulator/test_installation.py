@@ -123,6 +123,10 @@ def test_conflist_is_written_for_either_chain_and_never_over_another(tmp_path: P
     with pytest.raises(LabError, match="is there already, and is another one"):
         installation.write_conflist(file, "host-device", "podnet", "")
     file.unlink()
+    file.symlink_to("/dev/null")
+    with pytest.raises(LabError, match="is there already, and is another one"):
+        installation.write_conflist(file, "host-device", "podnet", "")
+    file.unlink()
     installation.write_conflist(file, "host-device", "podnet", "")
     (plugin,) = json.loads(file.read_text())["plugins"]
     assert plugin == {"type": "host-device", "ipam": {"type": "enim"}, "capabilities": {"deviceID": True}}

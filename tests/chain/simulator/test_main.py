@@ -61,7 +61,7 @@ def test_run_that_fails_ends_with_1_and_names_file_line_and_both_views(tmp_path:
         (
             ["run", "--lab", "sim", "-k", "happy", "--trace", "/dev/full"],
             2,
-            "/dev/full: it cannot be written: No space",
+            "full: it cannot be written: No space",
         ),
         (["run", "-k", "a and"], 2, "-k: 'a and': a text is missing"),
         (["run", "--lab", "moon"], 2, "'moon' is not one of"),

@@ -96,15 +96,19 @@ def test_progress_is_told_of_every_round() -> None:
 
 
 def test_what_is_no_regular_file_is_written_to_and_not_replaced(tmp_path: Path) -> None:
-    pipe = tmp_path / "pipe"
-    os.mkfifo(pipe)
-    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
     found, _ = benchmark.run(benchmark.Options(lab=labs.SIM, count=1, file=SCENARIO), lambda *_: None)
-    with benchmark.json_file(pipe) as write:
-        write(found)
-    assert json.loads(os.read(reader, 1 << 16))["rows"]
-    assert pipe.is_fifo()
+    pipe, link, target = (tmp_path / name for name in ("pipe", "link", "target"))
+    os.mkfifo(pipe)
+    link.symlink_to(target)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    for path in (pipe, link):
+        with benchmark.json_file(path) as write:
+            write(found)
+    piped = os.read(reader, 1 << 16)
     os.close(reader)
+    assert json.loads(piped)["rows"]
+    assert target.read_bytes() == piped
+    assert (pipe.is_fifo(), link.is_symlink()) == (True, True)
 
 
 def test_device_without_room_is_said() -> None:
