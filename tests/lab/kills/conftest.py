@@ -30,6 +30,7 @@ InLab: TypeAlias = Callable[[Callable[[Path], Any]], Any]
 
 SERIES_MAX = 8
 LOOK_MS = 30
+PATIENCE_S = 2.0
 ATTEMPTS_MAX = 3  # of a kill that missed its moment: a call was repeated, or a list changed while it was read
 HEAD = "name: kill\nsummary: A plugin is killed.\nnode: {{enis: 2}}\nchain: {chain}\n{network}steps:\n"
 POD = """
@@ -97,6 +98,7 @@ class TracedNode(node.Node):
         self._logs.mkdir()
         self._armed: dict[str, Callable[[PluginCall], PluginOutcome]] = {}
         self._began = time.monotonic()
+        self._residents = residents()
 
     def pause(self, ms: int) -> None:
         time.sleep(ms / 1000)
@@ -118,6 +120,13 @@ class TracedNode(node.Node):
         for _ in range(parts):
             super().advance_clock(ms // parts)
             self.pause(LOOK_MS if parts > 1 else 0)
+
+    def left_over(self) -> str:
+        """Processes and network namespaces that were not there at first, "" for none."""
+        deadline = time.monotonic() + PATIENCE_S
+        while (now := residents()) != self._residents and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return "" if now == self._residents else f"at first there were {self._residents}, then {now}"
 
     def put_under(self, verb: str, *command: str) -> None:
         """The next run of a plugin with this verb is one of ``command`` with its path."""
@@ -156,9 +165,12 @@ class TracedNode(node.Node):
 
         self._armed[verb] = run_in_steps
 
+    def has_called(self, verb: str) -> bool:
+        """Whether the run that was prepared has been."""
+        return verb not in self._armed
+
     def log(self, verb: str) -> str:
         """What strace wrote of the process that was traced with this verb."""
-        assert verb not in self._armed, f"nobody has called {verb}"
         return self._log(verb).read_text()
 
     def execute(self, call: PluginCall) -> PluginOutcome:
@@ -183,6 +195,19 @@ class TracedNode(node.Node):
         finally:
             aside.replace(binary)
             once.rmdir()
+
+
+def residents() -> tuple[list[str], int]:
+    """The programs that run in the lab, and how many network namespaces they are in, or hold open."""
+    programs, namespaces = [], set()
+    nsfs = Path("/proc/self/ns/net").stat().st_dev
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it ends just now
+            command = (process / "cmdline").read_text().replace("\0", " ").strip()
+            held = [file.stat() for file in [process / "ns/net", *(process / "fd").iterdir()]]
+            namespaces |= {one.st_ino for one in held if one.st_dev == nsfs}
+            programs += [command] if command else []  # a zombie has none
+    return sorted(programs), len(namespaces)
 
 
 def go_on(thread: int, number: int) -> None:
@@ -245,25 +270,30 @@ class Bench:
         return [((group, verb), trace.parse(world.log(verb))) for verb in verbs]
 
     def _series(self, kills: Sequence[Kill], traces: Traces) -> Iterator[tuple[Kill, str]]:
-        """One after the other on one node; on a new one where something was wrong."""
-        done = 0
-        while done < len(kills):
-            verdicts = self._in_lab(lambda scratch, rest=kills[done:]: self._until_wrong(scratch, rest, traces))
-            yield from zip(kills[done:], verdicts, strict=False)
-            done += len(verdicts)
+        """One after the other on one node; on a new one after something was wrong, or a kill has missed its moment."""
+        rest, attempts = list(kills), 1
+        while rest:
+            verdicts = self._in_lab(lambda scratch, rest=tuple(rest): self._until_wrong(scratch, rest, traces))
+            *_, (missed, _) = verdicts
+            if missed and attempts < ATTEMPTS_MAX:
+                verdicts.pop()
+                attempts += 1
+            else:
+                attempts = 1
+            for missed, failed in verdicts:
+                yield rest.pop(0), missed or failed
 
-    def _until_wrong(self, scratch: Path, kills: Sequence[Kill], traces: Traces) -> list[str]:
+    def _until_wrong(self, scratch: Path, kills: Sequence[Kill], traces: Traces) -> list[tuple[str, str]]:
+        """Of each, why the plugin was not killed where it was to be, and what was wrong then; of the last, perhaps."""
         world = TracedNode(scratch, self._bundle)
-        verdicts: list[str] = []
-        while len(verdicts) < len(kills) and not any(verdicts):
-            kill = kills[len(verdicts)]
+        verdicts: list[tuple[str, str]] = []
+        for kill in kills:
             clean = traces[kill.group, kill.verb]
-            for _attempt in range(ATTEMPTS_MAX):
-                failed = self._play_kill(world, kill, clean)
-                missed = kill.point.missed(clean, world.log(kill.verb), kill.signal)
-                if not missed:
-                    break
-            verdicts.append(missed or failed)
+            failed = self._play_kill(world, kill, clean) or world.left_over()
+            missed = kill.point.missed(clean, world.log(kill.verb), kill.signal) if world.has_called(kill.verb) else ""
+            verdicts.append((missed, failed))
+            if missed or failed:
+                break
         return verdicts
 
     @staticmethod

@@ -146,6 +146,7 @@ def table(verdicts: Sequence[tuple[Any, str]]) -> str:
     return "\n".join([*lines, f"| all | | | {len(verdicts)} | {clean} |"])
 
 
+@pytest.mark.timeout(3600 if IS_THOROUGH else 240)
 def test_node_comes_clean_wherever_a_plugin_is_killed(bench: Any, capsys: pytest.CaptureFixture[str]) -> None:
     groups = [bench.Group(*one) for one in GROUPS]
     traces = bench.traces(groups)
