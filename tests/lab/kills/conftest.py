@@ -37,6 +37,10 @@ POD = """
   - add: {pod: default/web-0, container: c1}
   - del: {container: c1}
 """
+UNDONE = """
+  - add: {pod: default/web-0, container: c1}
+    expect: {error: {code: 105}}
+"""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -47,22 +51,31 @@ class Group:
         chain: the upper plugin.
         plugin: it, or enim alone, its child.
         delegate: of exclusive-device: ``exec``, or "" for enim in its own process.
+        fails: its ADD cannot make a route, and undoes all that it has done until then.
     """
 
     chain: str
     plugin: str
     delegate: str = ""
+    fails: bool = False
 
     def __str__(self) -> str:
         child = f", child of {self.chain}" if self.plugin != self.chain else ""
-        return f"{self.plugin}{child}{', delegate: exec' if self.delegate else ''}"
+        more = ", delegate: exec" if self.delegate else ""
+        return f"{self.plugin}{child}{more}{', undoing' if self.fails else ''}"
+
+    @property
+    def verbs(self) -> tuple[str, ...]:
+        return ("ADD",) if self.fails else ("ADD", "DEL")
 
     @property
     def has_threads(self) -> bool:
         return self.plugin == "host-device"
 
     def scenario(self, steps: str) -> load.LoadedScenario:
-        network = f"network: {{delegate: {self.delegate}}}\n" if self.delegate else ""
+        keys = [f"delegate: {self.delegate}"] if self.delegate else []
+        keys += ["routes: [{dst: 198.51.100.0/24, gw: 192.0.2.1}]"] if self.fails else []
+        network = f"network: {{{', '.join(keys)}}}\n" if keys else ""
         return load.parse("kill.yaml", (HEAD.format(chain=self.chain, network=network) + steps).encode())
 
 
@@ -220,14 +233,27 @@ def go_on(thread: int, number: int) -> None:
             os.kill(process, signal.SIGCONT)
 
 
+Play: TypeAlias = tuple[str, Callable[[TracedNode], None]]  # a scenario's steps, and what is done before
+
+
 class Bench:
     """Traces and kills plugins, each series of runs on a node of its own, on every core."""
 
     Group, Kill = Group, Kill
 
-    def __init__(self, in_lab: InLab) -> None:
+    def __init__(self, in_lab: InLab, bundle: Mapping[str, bytes] | None = None) -> None:
         self._in_lab = in_lab
-        self._bundle = install.bundle(sys.executable)
+        self._bundle = dict(bundle or install.bundle(sys.executable))
+
+    def with_source(self, module: str, old: str, new: str) -> Bench:
+        """The same, with plugins of which one module reads otherwise."""
+        (path,) = (path for path in self._bundle if path.endswith(f"/enim/{module}.py"))
+        source = self._bundle[path].decode()
+        assert source.count(old) == 1
+        files = {
+            name: file for name, file in self._bundle.items() if not name.rpartition("/")[2].startswith(f"{module}.")
+        }
+        return Bench(self._in_lab, {**files, path: source.replace(old, new).encode()})
 
     def traces(self, groups: Sequence[Group]) -> Traces:
         """What each plugin does in an undisturbed ADD, and in the DEL after it."""
@@ -238,15 +264,18 @@ class Bench:
         series = [kills[start : start + SERIES_MAX] for start in range(0, len(kills), SERIES_MAX)]
         return self._each(lambda some: self._series(some, traces), series)
 
-    def play(self, group: Group, steps: str, prepare: Callable[[TracedNode], None]) -> str:
-        """Play a scenario on a node that has been prepared; what is wrong then, "" for nothing."""
+    def play(self, plays: Mapping[Group, Sequence[Play]]) -> list[tuple[Group, str]]:
+        """Play scenarios, each on a node that has been prepared for it; of each what is wrong then, "" for nothing."""
 
-        def go(scratch: Path) -> str:
+        def go(scratch: Path, group: Group) -> list[tuple[Group, str]]:
             world = TracedNode(scratch, self._bundle)
-            prepare(world)
-            return play(world, group, steps)
+            verdicts = []
+            for steps, prepare in plays[group]:
+                prepare(world)
+                verdicts.append((group, play(world, group, steps) or world.left_over()))
+            return verdicts
 
-        return self._in_lab(go)
+        return list(self._each(lambda group: self._in_lab(lambda scratch: go(scratch, group)), list(plays)))
 
     @staticmethod
     def _each(job: Callable[[Any], Iterable[Any]], items: Sequence[Any]) -> Iterator[Any]:
@@ -259,15 +288,14 @@ class Bench:
 
     def _look_on(self, scratch: Path, group: Group) -> list[tuple[tuple[Group, str], tuple[trace.Call, ...]]]:
         world = TracedNode(scratch, self._bundle)
-        verbs = ("ADD", "DEL")
-        for verb in verbs:
+        for verb in group.verbs:
             if group.has_threads:
                 world.step(verb, lambda _log: False, 0)
             else:
                 world.look_on(group, verb)
-        failed = play(world, group, POD)
+        failed = play(world, group, UNDONE if group.fails else POD)
         assert failed == "", failed
-        return [((group, verb), trace.parse(world.log(verb))) for verb in verbs]
+        return [((group, verb), trace.parse(world.log(verb))) for verb in group.verbs]
 
     def _series(self, kills: Sequence[Kill], traces: Traces) -> Iterator[tuple[Kill, str]]:
         """One after the other on one node; on a new one after something was wrong, or a kill has missed its moment."""
