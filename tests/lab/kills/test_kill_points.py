@@ -123,7 +123,7 @@ def steps_of(group: Any, verb: str, done: Sequence[str], then: str) -> str:
 
 def kills_of(bench: Any, groups: Sequence[Any], traces: Any) -> Iterator[Any]:
     """Every point with every signal and all that may follow; or of each kind one, and these in turn."""
-    for group, verb in ((group, verb) for group in groups for verb in group.verbs):
+    for group, verb in [(one, verb) for one in groups for verb in one.verbs]:
         calls = traces[group, verb]
         points = trace.kill_points(calls, has_threads=group.has_threads)
         if group.fails:  # until then it does what it always does
