@@ -15,7 +15,7 @@ What a NIC was like at its death it knows from link messages of *all* namespaces
 NETLINK_LISTEN_ALL_NSID hears every namespace that has an id here, and a veth's far end gives one to wherever its near
 end is as soon as it is listed.
 
-An ENI of the kind macvlan stands on one uplink of the bridge, and a dummy on nothing. Neither has a far end: such a NIC
+An ENI of the kind macvlan stands on the bridge's one uplink, in the workshop, and a dummy on nothing. Neither has a far end: such a NIC
 is looked for by MAC at home and wherever the initial netns has an id for, which is where its NICs have gone; the end of
 a namespace is heard. (One that a pod passes on to a namespace of its own is out of sight, and taken for lost.)
 
@@ -52,7 +52,8 @@ RESYNC_MS = 1_000
 IDLE_ROUNDS_MAX = 10
 
 _BRIDGE = "br0"
-_UPLINK, _UPLINK_FAR = "uplink", "uplink-far"
+_UPLINK = "enim-uplink"
+_UPLINK_INDEX = 1 << 30  # neither is any NIC's
 VETH, MACVLAN, DUMMY = BACKENDS
 _RETRY_MS = 20  # after a race with a change that is still under way
 _ANSWER_TIMEOUT_S = 1.0
@@ -105,10 +106,11 @@ class Hardware:
             self._bridge = self._fabric.link_lookup(ifname=_BRIDGE)[0]
             self._fabric.link("set", index=self._bridge, state="up")
             if backend == MACVLAN:
-                self._fabric.link("add", ifname=_UPLINK, kind="veth", peer={"ifname": _UPLINK_FAR})
-                self._uplink, far = (self._fabric.link_lookup(ifname=name)[0] for name in (_UPLINK, _UPLINK_FAR))
+                peer = {"ifname": _UPLINK, "net_ns_fd": self._fabric_fd}
+                self._workshop.link("add", ifname=_UPLINK, kind="veth", index=_UPLINK_INDEX, peer=peer)
+                self._workshop.link("set", index=_UPLINK_INDEX, state="up")
+                (far,) = self._fabric.link_lookup(ifname=_UPLINK)
                 self._fabric.link("set", index=far, master=self._bridge, state="up")
-                self._fabric.link("set", index=self._uplink, state="up")
 
     def ensure(self, enis: Iterable[Eni]) -> None:
         """Make those of ``enis`` that do not exist yet. Raises CloudFault."""
@@ -226,23 +228,24 @@ class Hardware:
         return dataclasses.replace(was, ifindex=ifindex, name=name, altnames=altnames)
 
     def _plug(self, eni: Eni, near: Link) -> None:
-        """Make an ENI's NIC, whole or not at all. Raises NetlinkError."""
+        """Make an ENI's NIC, whole or not at all. Raises NetlinkError.
+
+        It is made from the workshop, where no other link is in the way: up to Linux 6.12 the ifindex that it is to have
+        in another namespace must be free where the request comes from, too (``net/core/rtnetlink.c`` __rtnl_newlink).
+        """
         if self._backend == VETH:
             self._plug_pair(eni, near)
             return
         is_plain = not near.alias and not near.altnames
-        macvlan = {"macvlan_mode": "bridge", "link": self._uplink} if self._backend == MACVLAN else {}
-        target = self._initial_fd if is_plain else self._workshop_fd
-        index = {"index": near.ifindex} if near.ifindex else {}
-        self._fabric.link(
+        self._workshop.link(
             "add",
             ifname=near.name,
             kind=self._backend,
             address=eni.mac,
             mtu=near.mtu,
-            net_ns_fd=target,
-            **macvlan,
-            **index,
+            net_ns_fd=self._initial_fd if is_plain else self._workshop_fd,
+            **({"macvlan_mode": "bridge", "link": _UPLINK_INDEX} if self._backend == MACVLAN else {}),
+            **({"index": near.ifindex} if near.ifindex else {}),
         )
         if is_plain:
             return

@@ -55,6 +55,8 @@ LAB = ("python3", "-m", "simulator")
 PYTEST = ("python3", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--junitxml={junit}")
 
 
+BACKENDS = ("veth", "macvlan", "dummy")
+
 # What knows the kernel, held against this one; the rest of that tier has time limits that emulation cannot keep.
 LAB_TESTS = tuple(
     f"tests/lab/simulator/real/test_{name}.py"
@@ -69,7 +71,10 @@ def runs(tests: list[str]) -> list[Run]:
         Run("doctor", (*LAB, "doctor")),
         Run("real NICs", (*PYTEST, *tests), junit="vm-tests.xml", as_root=True),
         Run("links and hardware", (*PYTEST, *LAB_TESTS), junit="vm-lab.xml"),
-        Run("scenarios on veth", scenarios, junit="vm-scenarios-veth.xml"),
+        *(
+            Run(f"scenarios on {backend}", (*scenarios, "--backend", backend), junit=f"vm-scenarios-{backend}.xml")
+            for backend in BACKENDS
+        ),
     ]
 
 
