@@ -240,7 +240,7 @@ def _is_ifname(text: str) -> bool:
     return True
 
 
-def error_object(stdout: bytes) -> errors.CniError | None:
+def error_object(stdout: bytes) -> "errors.CniError | None":
     """The error that a delegate printed, as it is; None if that is none."""
     try:
         value = jsonio.loads(stdout)

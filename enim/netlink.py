@@ -107,7 +107,7 @@ class Channel:
                 return []
             raise
 
-    def link(self, ifindex: int = 0, name: str = "") -> Link | None:
+    def link(self, ifindex: int = 0, name: str = "") -> "Link | None":
         """The link with that index, or with that name: here an altname does not count."""
         for link in self.links(ifindex, name):
             if not name or link.name == name:
@@ -163,7 +163,7 @@ class Channel:
                 flags = _number(attributes.get(_IFA_FLAGS, message[2:3]))
                 yield versions[message[0]], int.from_bytes(packed, "big"), message[1], flags
 
-    def add_route(self, operation: str, ifindex: int, network: tuple[int, int, int], gateway: int | None) -> None:
+    def add_route(self, operation: str, ifindex: int, network: tuple[int, int, int], gateway: "int | None") -> None:
         """Add a route to the main table; without a gateway (a number of the same family), an on-link one."""
         family, number, length = network
         scope = _RT_SCOPE_LINK if gateway is None else _RT_SCOPE_UNIVERSE

@@ -57,7 +57,7 @@ def netns_alive(path: str) -> bool:
         posix.close(descriptor)
 
 
-def find_link(effect: effects.FindLink) -> effects.Link | None:
+def find_link(effect: effects.FindLink) -> "effects.Link | None":
     """Find the link that satisfies every condition; the lowest index if there are several.
 
     A name means the link's name, not one of its altnames. Raises KernelError.

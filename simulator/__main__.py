@@ -242,7 +242,7 @@ def down(*, everything: bool) -> None:
 @main.command()
 @click.option("--bin-dir", default="/opt/cni/bin", type=click.Path(file_okay=False, path_type=Path), show_default=True)
 @click.option(
-    "--python", default=sys.executable, help="The plugins' interpreter, of this one's version; else this one."
+    "--python", default="", help="The plugins' interpreter, CPython 3.9 or newer: a path or a name; else this one."
 )
 @click.option("--check", is_flag=True, help="Change nothing; say what is not as an installation leaves it.")
 @click.option("--uninstall", is_flag=True, help="Take the plugins away.")
@@ -276,7 +276,7 @@ def install(
         removed = installation.remove(bin_dir)
         click.echo("\n".join(f"removed {path}" for path in removed) or f"nothing of enim is in {bin_dir}")
         return
-    installation.put(bin_dir, python)
+    installation.put(bin_dir, python or sys.executable)
     click.echo(f"installed enim and exclusive-device in {bin_dir}")
     if conflist is not None:
         installation.write_conflist(conflist, chain, network, socket)
