@@ -267,6 +267,7 @@ class Runtime:
             socket=socket,
             device=device,
             delegate=network.delegate or "",
+            dad=network.dad,
             ipam={**({"routes": routes} if routes else {}), **network.ipam},
             arguments=network.args,
             capabilities=capabilities,
