@@ -57,6 +57,11 @@ def main() -> None:
     type=click.Choice(model.BACKENDS),
     help="What ENIs are, in userns and docker; else the first that this kernel has.",
 )
+@click.option(
+    "--bin-dir",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Look for others' plugins here first, in userns.",
+)
 @click.option("--junit", type=click.Path(dir_okay=False, path_type=Path), help="Write the verdicts as JUnit XML.")
 @click.option("--trace", type=click.Path(dir_okay=False, path_type=Path), help="Write every event as JSON lines.")
 @click.option(
@@ -71,6 +76,7 @@ def run(
     paths: tuple[Path, ...],
     lab: str | None,
     backend: model.Backend | None,
+    bin_dir: Path | None,
     junit: Path | None,
     trace: Path | None,
     expression: str,
@@ -98,7 +104,15 @@ def run(
             tell = functools.partial(click.echo, err=True)
             files = paths or _library()
             status = run_scenarios(
-                files, lab, expression, reports, jobs=workers, backend=backend, progress=area, tell=tell
+                files,
+                lab,
+                expression,
+                reports,
+                jobs=workers,
+                backend=backend,
+                progress=area,
+                tell=tell,
+                bin_dir=bin_dir and bin_dir.resolve(),
             )
             sys.exit(status)
         except KeyboardInterrupt:

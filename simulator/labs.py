@@ -10,6 +10,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Protocol, TypeAlias, TypeVar
 
 from simulator.effects import World
@@ -104,6 +105,7 @@ class Userns(_Real):
     Args:
         plugins: file names of the plugins that will be needed.
         backend: see ``_Real``.
+        bin_dir: where others' plugins are looked for first.
 
     Raises:
         LabError: it does not work on this machine, or one of the plugins is not installed.
@@ -111,13 +113,14 @@ class Userns(_Real):
 
     name = USERNS
 
-    def __init__(self, plugins: Sequence[str], backend: Backend | None = None) -> None:
+    def __init__(self, plugins: Sequence[str], backend: Backend | None = None, bin_dir: Path | None = None) -> None:
         from simulator.chain import install  # noqa: PLC0415 - Linux only
         from simulator.lab import namespaces  # noqa: PLC0415 - Linux only
         from simulator.lab import plugins as foreign  # noqa: PLC0415 - Linux only
 
         self._bundle = install.node()
-        self._foreign = foreign.find(*plugins)
+        self._needed = (bin_dir,) if bin_dir else ()
+        self._foreign = foreign.find(*plugins, first=bin_dir)
         missing = [name for name in plugins if name not in self._bundle and name not in self._foreign]
         if missing:
             what = "plugin" if len(missing) == 1 else "plugins"
@@ -143,7 +146,7 @@ class Userns(_Real):
         from simulator.real import node  # noqa: PLC0415 - Linux only
 
         setup = node.NodeSetup(scenario.node.enis, self._bundle, self._foreign, self.backend(scenario))
-        process = namespaces.start(lambda channel, scratch: node.serve(channel, scratch, setup))
+        process = namespaces.start(lambda channel, scratch: node.serve(channel, scratch, setup), *self._needed)
         try:
             world = node.RemoteWorld(process.channel)
             yield world
@@ -265,6 +268,7 @@ def choose(
     plugins: Sequence[str],
     backend: Backend | None = None,
     tell: Callable[[str], None] = lambda _line: None,
+    bin_dir: Path | None = None,
 ) -> Lab:
     """The lab that was asked for; without a wish ``userns`` if it works on this machine, else ``sim``.
 
@@ -272,14 +276,17 @@ def choose(
         plugins: file names of the plugins that will be needed.
         backend: which kind of link ENIs are where a scenario has no wish; without it the best that works.
         tell: told what a lab does before it can start, a line at a time.
+        bin_dir: where others' plugins are looked for first; only ``userns`` can, so it is that one then.
 
     Raises:
-        LabError: the one that was asked for does not work here.
+        LabError: the one that was asked for does not work here, or has its own plugins.
     """
+    if bin_dir and name in (SIM, DOCKER):
+        raise LabError(f"the lab {name} has its own plugins, not those of {bin_dir}", "Use --lab userns")
     if name == SIM:
         return Sim("asked for; virtual time, no kernel, no process")
-    if name == USERNS:
-        return Userns(plugins, backend)
+    if name == USERNS or bin_dir:
+        return Userns(plugins, backend, bin_dir)
     if name == DOCKER:
         return Docker(plugins, backend, tell)
     try:
