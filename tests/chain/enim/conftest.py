@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from simulator import syscalls
+from simulator.chain import install
 
 
 class Node:
@@ -83,6 +84,14 @@ class Node:
         """The links but lo and the far ends of the NICs, sorted."""
         found = [str(link["ifname"]) for link in self.ip("link", netns=netns) if link]
         return sorted(name for name in found if name != "lo" and not name.startswith("far-"))
+
+
+@pytest.fixture(scope="session")
+def plugins(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A CNI bin directory with both plugins."""
+    directory = tmp_path_factory.mktemp("bin")
+    install.write(directory, install.bundle())
+    return directory
 
 
 @pytest.fixture
