@@ -104,11 +104,23 @@ class Caller:
         }
 
     def run(
-        self, command: str = "ADD", ipam: dict[str, Any] | None = None, *, stdout: int = subprocess.PIPE, **changes: Any
+        self,
+        command: str = "ADD",
+        ipam: dict[str, Any] | str | None = None,
+        *,
+        stdout: int = subprocess.PIPE,
+        **changes: Any,
     ) -> subprocess.CompletedProcess[bytes]:
-        """One call. ``changes`` in capitals are variables, the others members of the network configuration."""
+        """One call.
+
+        Args:
+            command: CNI_COMMAND.
+            ipam: what ``ipam`` has besides; a text is all of it.
+            stdout: where the plugin prints.
+            changes: in capitals variables, the others members of the network configuration.
+        """
         variables = {name: changes.pop(name) for name in tuple(changes) if name.isupper()}
-        netconf = {**self.netconf, "ipam": {**self.ipam, **(ipam or {})}, **changes}
+        netconf = {**self.netconf, "ipam": ipam if isinstance(ipam, str) else {**self.ipam, **(ipam or {})}, **changes}
         environment = {**self.environment, "CNI_COMMAND": command, **variables}
         return subprocess.run(
             [self.program],
@@ -120,13 +132,13 @@ class Caller:
             timeout=20,
         )
 
-    def succeed(self, command: str = "ADD", ipam: dict[str, Any] | None = None, **changes: Any) -> Any:
+    def succeed(self, command: str = "ADD", ipam: dict[str, Any] | str | None = None, **changes: Any) -> Any:
         """The result of a call that must succeed without a word on stderr; None for one without a result."""
         done = self.run(command, ipam, **changes)
         assert (done.returncode, done.stderr) == (0, b""), done
         return json.loads(done.stdout) if done.stdout else None
 
-    def fail(self, command: str = "ADD", ipam: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
+    def fail(self, command: str = "ADD", ipam: dict[str, Any] | str | None = None, **changes: Any) -> dict[str, Any]:
         """The error object of a call that must fail."""
         done = self.run(command, ipam, **changes)
         assert done.returncode == 1, done
