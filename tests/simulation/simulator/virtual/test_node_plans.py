@@ -201,8 +201,9 @@ def test_any_plan_is_safe_and_ends_well_when_nothing_takes_time(make_lab: Any, s
     steps=st.lists(STEPS, max_size=30),
     sync_us=st.sampled_from([100, 1_000, 30_000]),
     delay_us=st.sampled_from([0, 500, 20_000]),
+    live_rename=st.booleans(),
 )
 def test_any_plan_is_safe_and_ends_well_when_everything_takes_time(
-    make_lab: Any, steps: list[tuple[Any, ...]], sync_us: int, delay_us: int
+    make_lab: Any, steps: list[tuple[Any, ...]], sync_us: int, delay_us: int, live_rename: bool
 ) -> None:
-    carry_out(make_lab(3, sync_ns=sync_us * 1_000, delay_ns=delay_us * 1_000), steps)
+    carry_out(make_lab(3, sync_us * 1_000, delay_us * 1_000, live_rename=live_rename), steps)
