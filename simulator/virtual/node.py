@@ -13,7 +13,7 @@ from typing import Any
 
 from enim import wire
 from simulator import effects
-from simulator.agent import failpoints, flows
+from simulator.agent import compaction, failpoints, flows
 from simulator.errors import InvariantBroken, KernelFault, WorldFault
 from simulator.model import Eni, PluginCall, PluginOutcome, Served, Snapshot
 from simulator.virtual import kernel
@@ -162,7 +162,9 @@ class Node:
             return
         if self._agent is not None:
             raise WorldFault("agent.start", 0, "the agent runs already")
-        self._agent = flows.Agent(self.enis, self.store.read())
+        events = self.store.read()
+        self.store.compact(*compaction.compact(events))
+        self._agent = flows.Agent(self.enis, events)
         self._start_agent_flow("reconcile", self._agent.reconcile())
         self.network.listen(self.ask)
 
