@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from simulator.agent import pool
 
-LENGTH_MAX = 20_000  # events; they are 7 MB and 0.1 s of a start, and what 4,000 pods leave
+LENGTH_MAX = 20_000  # events; they are 3 MB and 0.15 s of a start, and what 4,000 to 5,000 pods leave
 KEPT = 10_000
 
 

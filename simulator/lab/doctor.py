@@ -114,13 +114,13 @@ def _settings(directory: Path) -> dict[str, str]:
 
 def _probe(scratch: Path) -> list[dict[str, Any]]:
     """Inside a lab: try its parts; the findings as JSON has them."""
-    parts: tuple[tuple[str, bool, Callable[[], None], str], ...] = (
-        ("link kind bridge", True, lambda: links.make("b0", "bridge"), "bridge"),
-        ("raw ICMP sockets", True, _open_raw_sockets, "ipv6"),
-        ("network namespaces with a name", True, lambda: _bind_netns(scratch / "netns"), ""),
+    parts: tuple[tuple[str, Callable[[], None], str], ...] = (
+        ("links of the kind bridge", lambda: links.make("b0", "bridge"), "bridge"),
+        ("raw ICMP sockets", _open_raw_sockets, "ipv6"),
+        ("network namespaces with a name", lambda: _bind_netns(scratch / "netns"), ""),
     )
     found = []
-    for name, required, attempt, module in parts:
+    for name, attempt, module in parts:
         cause = cure = ""
         try:
             attempt()
@@ -128,13 +128,13 @@ def _probe(scratch: Path) -> list[dict[str, Any]]:
             cause = error.strerror or str(error)
             if error.errno in {errno.EOPNOTSUPP, errno.EAFNOSUPPORT}:
                 cause, cure = f"the kernel module {module} is not there ({cause})", f"sudo modprobe {module}"
-        found.append(Finding(name, ok=not cause, required=required, cause=cause, cure=cure))
+        found.append(Finding(name, ok=not cause, required=True, cause=cause, cure=cure))
     return [asdict(one) for one in found]
 
 
 def _try_backends(attempt: Attempt) -> Iterator[Finding]:
     """One finding for each, and that the one works which runs take unless they are told another."""
-    makeable, working = [], []
+    makeable, working, module_cures = [], [], []
     for backend in BACKENDS:
         is_makeable, traits = _asked(attempt, backend)
         is_ok = not any(refusal for trait, refusal in traits.items() if trait != ECHOED)
@@ -142,10 +142,12 @@ def _try_backends(attempt: Attempt) -> Iterator[Finding]:
         working += [backend] if is_ok else []
         lacks_module = not is_makeable and traits.get(MADE, "").endswith(os.strerror(errno.EOPNOTSUPP))
         cure = f"sudo modprobe -a {' '.join(links.MODULES[backend])}" if lacks_module else ""
+        module_cures += [cure] if cure else []
         yield Finding(f"{backend} ENIs", ok=is_ok, required=False, cause=_shown(traits), cure=cure)
     name = "ENIs of the kind that runs take"
     if not makeable:
-        yield Finding(name, ok=False, required=True, cause="none of these can be made", cure="sudo modprobe veth")
+        cure = module_cures[0] if module_cures else ""
+        yield Finding(name, ok=False, required=True, cause="none of these can be made", cure=cure)
         return
     taken, others = makeable[0], ", ".join(backend for backend in working if backend != makeable[0])
     if taken in working:

@@ -66,7 +66,7 @@ def test_machine_that_runs_these_tests_has_all_that_a_lab_needs(cache: Path, wri
     for name in plugins.PLUGINS:
         write_plugin(cache / name)
     found = {one.name: one for one in diagnosed(trial.attempt)}
-    parts = ["link kind bridge", "raw ICMP sockets", "network namespaces with a name"]
+    parts = ["links of the kind bridge", "raw ICMP sockets", "network namespaces with a name"]
     backends = [f"{kind} ENIs" for kind in BACKENDS]
     foreign = [f"plugin {name}" for name in plugins.PLUGINS]
     assert list(found) == [NAMESPACES, *parts, *backends, TAKEN, *foreign, ENGINE]
@@ -141,7 +141,7 @@ def test_unknown_link_kind_comes_with_the_module_that_has_it(
 ) -> None:
     make = links.make
     monkeypatch.setattr(links, "make", lambda name, kind: make(name, f"no-{kind}"))
-    found = finding("link kind bridge")
+    found = finding("links of the kind bridge")
     assert (found.ok, found.cause, found.cure) == (
         False,
         "the kernel module bridge is not there (Operation not supported)",
@@ -206,8 +206,15 @@ def test_kernel_without_any_link_for_an_eni_is_told_so(kernel_with: Callable[...
     kernel_with()
     assert backends(works)[-2:] == [
         "          FAILED  ENIs of the kind that runs take: none of these can be made",
-        "                  → sudo modprobe veth",
+        "                  → sudo modprobe -a veth",
     ]
+
+
+def test_links_that_are_refused_for_another_reason_than_their_module_come_without_a_cure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(links, "refusals", lambda tried: dict.fromkeys(tried, "Operation not permitted"))
+    assert [line for line in backends(works) if "→" in line] == []
 
 
 def end(_backend: str, _scratch: Path) -> dict[str, str]:
