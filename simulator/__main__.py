@@ -218,14 +218,16 @@ def doctor(*, install: bool) -> None:
 
         return trial.attempt(backend, scratch)
 
+    def engine() -> None:
+        from simulator.lab import containers  # its library takes long to import
+
+        containers.Engine().close()
+
     if install and plugins.missing():
         plugins.install(click.echo)
-    findings = lab_doctor.diagnose(attempt)
+    findings = lab_doctor.diagnose(attempt, engine)
     for finding in findings:
-        mark = "ok" if finding.ok else "MISSING" if finding.required else "missing (optional)"
-        click.echo(f"{mark:>18}  {finding.name}" + (f": {finding.cause}" if finding.cause else ""))
-        if finding.cure and not finding.ok:
-            click.echo(f"{'':>18}  → {finding.cure}")
+        click.echo(finding)
     sys.exit(3 if any(finding.required and not finding.ok for finding in findings) else 0)
 
 

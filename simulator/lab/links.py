@@ -11,11 +11,14 @@ import os
 import socket
 import struct
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+
+from simulator.model import Backend
 
 _RTM_NEWLINK, _NLM_F_REQUEST_ACK_CREATE_EXCL, _NLMSG_ERROR = 16, 0x605, 2
 _IFLA_IFNAME, _IFLA_LINK, _IFLA_LINKINFO, _IFLA_INFO_KIND = 3, 5, 18, 1
 _BELOW = "try-below"
+MODULES: Mapping[Backend, Sequence[str]] = {"veth": ("veth",), "macvlan": ("veth", "macvlan"), "dummy": ("dummy",)}
 
 
 def make(name: str, kind: str, below: str = "") -> None:
