@@ -92,7 +92,7 @@ class Node:
 
     def knows_its_enis(self) -> bool:
         states = self.enis().values()
-        return bool(states) and "absent" not in states
+        return bool(states) and not {"absent", "returning"} & set(states)
 
     def ask(self, method: str, path: str, **query: str) -> Any:
         """One request to the agent's private socket; {} while there is none."""
