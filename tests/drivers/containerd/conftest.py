@@ -38,13 +38,14 @@ CONFIG = f"""version = 2
     bin_dir = "{BIN}"
     conf_dir = "{CONF}"
 """
-# Writes down each call, and hands the result on or refuses to.
+# Writes down each call, and hands the result on, refuses to, or never ends.
 WITNESS = """#!{python} -I
-import json, os, sys
+import json, os, sys, time
 conf = json.load(sys.stdin)
 with open(conf["log"], "a") as log:
     print(os.environ["CNI_COMMAND"], os.environ.get("CNI_NETNS", ""), file=log)
 if os.environ["CNI_COMMAND"] == "ADD":
+    time.sleep(conf.get("sleep", 0))
     print(json.dumps({{"code": 100, "msg": "refused"}} if conf.get("refuse") else conf["prevResult"]))
     sys.exit(conf.get("refuse", 0))
 """
@@ -110,13 +111,17 @@ class Containerd:
             syscalls.mount(
                 "enim", directory, "overlay", options=f"lowerdir={directory},upperdir={upper},workdir={work}"
             )
-        config = node.scratch / "config.toml"
-        config.write_text(CONFIG)
+        (node.scratch / "config.toml").write_text(CONFIG)
         CONF.mkdir(parents=True, exist_ok=True)
-        with (node.scratch / "containerd.log").open("w") as log:
-            subprocess.Popen(["containerd", "--config", config], stdout=log, stderr=log)
-        node.until(lambda: self.crictl("version", check=False).returncode, 0)
+        self.start_daemon()
         subprocess.run(["ctr", "-n", "k8s.io", "images", "import", self._image], check=True, capture_output=True)
+
+    def start_daemon(self) -> None:
+        """Start it, for the first time or again; returns when it answers."""
+        command = ["containerd", "--config", self.node.scratch / "config.toml"]
+        with (self.node.scratch / "containerd.log").open("a") as log:
+            self.daemon = subprocess.Popen(command, stdout=log, stderr=log)
+        self.node.until(lambda: self.crictl("version", check=False).returncode, 0)
 
     def crictl(self, *arguments: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run it to its end, which is good unless ``check`` is false."""
@@ -152,13 +157,17 @@ class Containerd:
         lines = self.log.read_text().splitlines()
         return [(line.partition(" ")[0], bool(line.partition(" ")[2])) for line in lines]
 
+    def begin_pod(self, name: str = "web-0", attempt: int = 0) -> subprocess.Popen[str]:
+        """Start RunPodSandbox."""
+        metadata = {"name": name, "namespace": "default", "uid": f"{name}-uid", "attempt": attempt}
+        file = self.node.scratch / f"{name}-{attempt}.json"
+        file.write_text(json.dumps({"metadata": metadata, "linux": {}}))
+        return self.begin("runp", file)
+
     def run_pod(self, name: str = "web-0", attempt: int = 0) -> str:
         """RunPodSandbox; the sandbox's id, or what containerd says of it."""
-        metadata = {"name": name, "namespace": "default", "uid": f"{name}-uid", "attempt": attempt}
-        file = self.node.scratch / "pod.json"
-        file.write_text(json.dumps({"metadata": metadata, "linux": {}}))
-        ran = self.crictl("runp", file, check=False)
-        return ran.stdout.strip() or ran.stderr
+        stdout, stderr = self.begin_pod(name, attempt).communicate()
+        return stdout.strip() or stderr
 
     def addresses(self, pod: str) -> list[str]:
         """What PodSandboxStatus names: the first, and the others."""
@@ -170,11 +179,11 @@ class Containerd:
 
 
 @pytest.fixture
-def containerd(node: Any, image: Path, request: pytest.FixtureRequest) -> Containerd:
+def containerd(node: Any, request: pytest.FixtureRequest) -> Containerd:
     if os.geteuid() != 0:
         pytest.skip("containerd needs root: its snapshots are mounts, and runc makes devices")
     for name in ("containerd", "ctr", "runc"):
         needed(name)
     if not (BIN / "loopback").is_file():
         pytest.skip(f"there is no loopback in {BIN}: run scripts/install-drivers as root")
-    return Containerd(node, request.getfixturevalue("crictl"), image)
+    return Containerd(node, request.getfixturevalue("crictl"), request.getfixturevalue("image"))

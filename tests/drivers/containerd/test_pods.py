@@ -89,6 +89,39 @@ def test_pod_made_anew_gets_another_eni_before_the_old_one_is_gone(node: Any, co
     node.until(node.enis, {"eni1": "free", "eni2": "in_use"})
 
 
+def test_pods_at_once_get_an_eni_each(node: Any, containerd: Any, start: Any) -> None:
+    start(enis=4)
+    containerd.write_conflist(EXCLUSIVE)
+
+    running = [containerd.begin_pod(f"web-{number}") for number in range(4)]
+    pods = [process.communicate()[0].strip() for process in running]
+
+    assert sorted(containerd.addresses(pod)[0] for pod in pods) == [f"10.64.0.{10 + number}" for number in range(4)]
+    containerd.crictl("rmp", "--force", *pods)
+    node.until(lambda: set(node.enis().values()), {"free"})
+
+
+def test_containerd_that_dies_in_an_add_ends_it_when_the_pod_has_another_eni(
+    node: Any, containerd: Any, start: Any
+) -> None:
+    start(enis=2)
+    containerd.write_conflist(EXCLUSIVE, containerd.witness(sleep=3600))
+    containerd.begin_pod()
+    node.until(lambda: containerd.log.exists() and containerd.witnessed(), [("ADD", True)])
+    containerd.daemon.kill()
+    containerd.daemon.wait()
+    containerd.start_daemon()
+    (kept,) = containerd.pods()
+
+    containerd.write_conflist(EXCLUSIVE)
+    pod = containerd.run_pod(attempt=1)
+    assert node.enis()["eni2"] == "in_use"
+    containerd.crictl("rmp", "--force", kept)
+
+    assert containerd.addresses(pod) == ["10.64.0.11", "fd64::b"]
+    node.until(node.enis, {"eni1": "free", "eni2": "in_use"})
+
+
 def test_stop_waits_for_an_agent_that_is_started_again(node: Any, containerd: Any, start: Any) -> None:
     agent = start()
     containerd.write_conflist(EXCLUSIVE, containerd.witness())
