@@ -56,6 +56,7 @@ def test_cleanup_after_a_later_plugin_that_refuses_brings_the_eni_home(node: Any
     node.until(node.enis, FREE)
 
 
+@pytest.mark.usefixtures("containerd_1")
 def test_later_plugin_that_is_missing_keeps_every_del_from_us_until_it_is_there(
     node: Any, containerd: Any, start: Any
 ) -> None:
