@@ -25,12 +25,13 @@ SAID_MAX = 256
 NOT_FOUND, NOT_EXECUTABLE = 127, 126  # as a shell has it; libcni has no exit code for what did not start
 
 
-def run(call: PluginCall, directory: Path) -> PluginOutcome:
+def run(call: PluginCall, directory: Path, under: Sequence[str] = ()) -> PluginOutcome:
     """Run one plugin to its end.
 
     Args:
         call: what to run.
         directory: the CNI bin directory; becomes CNI_PATH.
+        under: a command that runs the plugin, whose path is appended to it: a tracer.
 
     Returns:
         What it did. A plugin that is not there has exit code 127, one that cannot be started 126; stderr says why.
@@ -42,7 +43,7 @@ def run(call: PluginCall, directory: Path) -> PluginOutcome:
         return PluginOutcome(call, NOT_FOUND, b"", text.encode(), 0.0)
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("CNI_")}
     try:
-        process = _start(binary, {**inherited, **call.environment, "CNI_PATH": str(directory)})
+        process = _start((*under, str(binary)), {**inherited, **call.environment, "CNI_PATH": str(directory)})
     except OSError as error:
         text = f"fork/exec {binary}: {error.strerror}"
         return PluginOutcome(call, NOT_EXECUTABLE, b"", text.encode(), _since_ms(started))
@@ -84,16 +85,16 @@ def running_count(directory: Path) -> int:
     return count
 
 
-def _start(binary: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+def _start(command: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
     pipe = subprocess.PIPE
     for _ in range(BUSY_RETRIES_MAX):
         try:
-            return subprocess.Popen([binary], stdin=pipe, stdout=pipe, stderr=pipe, env=environment)
+            return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, env=environment)
         except OSError as error:
             if error.errno != errno.ETXTBSY:
                 raise
             time.sleep(BUSY_WAIT_S)
-    return subprocess.Popen([binary], stdin=pipe, stdout=pipe, stderr=pipe, env=environment)
+    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, env=environment)
 
 
 def _since_ms(started: float) -> float:
