@@ -38,6 +38,11 @@ def test_enim_does_not_load_the_upper_plugin() -> None:
     assert loaded("enim.__main__") & {"enim.exclusive", "enim.exclusive_main", "enim.rtnetlink"} == set()
 
 
+@pytest.mark.parametrize("module", ["enim.__main__", "enim.exclusive_main"])
+def test_log_and_what_no_pod_waits_for_are_not_loaded(module: str) -> None:
+    assert loaded(module) & {"enim.log", "enim.upkeep", "enim.exclusive_upkeep"} == set()
+
+
 def test_probe_sees_a_module_that_is_not_on_the_list(tmp_path: Path) -> None:
     (tmp_path / "heavy.py").write_text("import json\n")
     command = [sys.executable, "-I", "-S", "-c", PROBE, str(tmp_path), "heavy"]
