@@ -69,7 +69,10 @@ class CallLog:
         }
         self._format = _format(jsonio.member(netconf, "log-format"))
         if not self._format:
-            self._say(f"log-format is text or json, not {_shown(jsonio.member(netconf, 'log-format'))}; it is text now")
+            _say(
+                plugin,
+                f"log-format is text or json, not {_shown(jsonio.member(netconf, 'log-format'))}; it is text now",
+            )
 
     def watching(self, handlers: "Mapping[type[effects.Effect], Handler]") -> "dict[type[effects.Effect], Handler]":
         """The same handlers; what they are told and give is looked at."""
@@ -141,18 +144,21 @@ class CallLog:
                 _append(self._target, line.encode() + b"\n")
             elif not self._is_silent:
                 self._is_silent = True
-                self._say(f'the log {_shown(self._target)} is not written: name a path from / on, or "{SYSLOG}"')
+                _say(
+                    self._plugin, f'the log {_shown(self._target)} is not written: name a path from / on, or "{SYSLOG}"'
+                )
         except (OSError, ValueError) as error:
             if not self._is_silent:
                 self._is_silent = True
                 text = error.strerror if isinstance(error, OSError) and error.strerror else error
-                self._say(f"the log {_bare(_shown(self._target))} cannot be written: {text}")
+                _say(self._plugin, f"the log {_bare(_shown(self._target))} cannot be written: {text}")
 
-    def _say(self, text: str) -> None:
-        try:
-            posix.write(2, f"{self._plugin}: {text}\n".encode("ascii", "backslashreplace"))
-        except OSError:
-            pass  # whoever closed stderr does not want to know
+
+def _say(plugin: str, text: str) -> None:
+    try:
+        posix.write(2, f"{plugin}: {text}\n".encode("ascii", "backslashreplace"))
+    except OSError:
+        pass  # whoever closed stderr does not want to know
 
 
 def begin(plugin: str, environment: "Mapping[str, str]", stdin: bytes) -> "CallLog | None":
