@@ -129,22 +129,31 @@ class MoveIn(Effect):
 class Configure(Effect):
     """Set a link of ``netns`` up, with addresses and routes.
 
-    Outcome: None. Failures: ``KernelError``; what was done until then stays done.
+    Outcome: None, when the addresses can be used. Failures: ``KernelError``; what was done until then stays done.
 
     Args:
         addresses: CIDR texts such as ``192.0.2.10/24``.
         routes: ``(dst, gw)`` CIDR text and gateway text ("" for an on-link route), added in this order.
+        dad: whether IPv6 addresses first undergo duplicate address detection; an address that another host has is a
+            failure then.
     """
 
-    __slots__ = ("addresses", "ifname", "netns", "routes")
+    __slots__ = ("addresses", "dad", "ifname", "netns", "routes")
 
     def __init__(
-        self, netns: str, ifname: str, addresses: tuple[str, ...], routes: tuple[tuple[str, str], ...]
+        self,
+        netns: str,
+        ifname: str,
+        addresses: tuple[str, ...],
+        routes: tuple[tuple[str, str], ...],
+        *,
+        dad: bool = False,
     ) -> None:
         self.netns = netns
         self.ifname = ifname
         self.addresses = addresses
         self.routes = routes
+        self.dad = dad
 
 
 class Addresses(Effect):

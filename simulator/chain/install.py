@@ -57,6 +57,11 @@ def bare(python: str = sys.executable) -> dict[str, bytes]:
     return _start("", BARE, os.path.realpath(python), PACKAGES)
 
 
+def node(interpreter: str = sys.executable) -> dict[str, bytes]:
+    """What a node of a lab gets: an installation, and the bare program."""
+    return bundle(interpreter) | bare(interpreter)
+
+
 def write(directory: Path, files: Mapping[str, bytes]) -> None:
     """Write the files of ``bundle``, each whole or not at all, launchers last and executable.
 
