@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     Steps: TypeAlias = Generator[effects.Effect, Any, Any]
 
 FREE_NAME = "dev%d"  # "any free name": the agent knows its NICs by MAC, and restores their names
+CODE_MAX = 2**32 - 1  # Go's uint on the smallest machine: no runtime could read a larger one
 LINK_SCOPE = 253  # RT_SCOPE_LINK
 UNCHANGED = {"table": (0, result.MAIN_TABLE), "priority": (0,), "scope": (0, LINK_SCOPE)}  # what a route may ask for
 
@@ -257,7 +258,7 @@ def error_object(stdout: bytes) -> "errors.CniError | None":
     if not isinstance(value, dict):
         return None
     code, msg, details = [jsonio.member(value, key) for key in ("code", "msg", "details")]
-    if type(code) is not int or code <= 0 or not isinstance(msg, str):
+    if type(code) is not int or not 0 < code <= CODE_MAX or not isinstance(msg, str):
         return None
     return errors.CniError(code, msg, details if isinstance(details, str) else "")
 

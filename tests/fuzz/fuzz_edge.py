@@ -86,6 +86,7 @@ class Edge:
         self.printed: list[bytes] = []
         self.notes: list[str] = []
         self.released_count = 0
+        self.has_foreign_code = False  # the IPAM plugin said something else; its code is passed on
         self.handlers: dict[type[effects.Effect], Callable[[Any], Any]] = {
             effects.Now: lambda _: self.now_ms,
             effects.Sleep: self._sleep,
@@ -234,6 +235,7 @@ class Edge:
         stdout = b"".join(printed) + answer
         if self.tape.rarely(32):
             stdout = damaged(self.tape, stdout)
+            self.has_foreign_code = True
             code = self.tape.pick((code, 0 if effect.command == "ADD" else code, 1, -9))
             if code != 0 and effect.command == "ADD" and exclusive.error_object(stdout):
                 self.held = None  # it says that it holds nothing, and is not lying

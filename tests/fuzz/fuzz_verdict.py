@@ -73,7 +73,10 @@ def _play(data: bytes) -> str:
         problem = _verdict(plugin, asked, edge) or _bad_lines()
     except Exception as error:  # noqa: BLE001 -- whatever it is, it is what we are looking for
         problem = f"{type(error).__name__}: {error}"
-    return f"{problem}\n{plugin} {asked}\n{edge.__dict__}\ntape {data.hex()}"[:8000] if problem else ""
+    state = {
+        name: value for name, value in vars(edge).items() if name not in ("handlers", "tape", "environment", "stdin")
+    }
+    return f"{problem}\n{plugin} {asked}\n{state}\ntape {data.hex()}"[:8000] if problem else ""
 
 
 def _verdict(plugin: str, asked: Call, edge: Edge) -> str:
@@ -89,7 +92,8 @@ def _verdict(plugin: str, asked: Call, edge: Edge) -> str:
         return _success(command, asked, edge, answer)
     error = json.loads(answer.decode())
     wrong = [key for key in ("cniVersion", "msg", "details") if not isinstance(error[key], str)]
-    if code != 1 or edge.printed or wrong or error["code"] not in CODES or len(answer) > ANSWER_BYTES_MAX:
+    is_known = error["code"] in CODES or (edge.has_foreign_code and 0 < error["code"] < 2**32)
+    if code != 1 or edge.printed or wrong or not is_known or len(answer) > ANSWER_BYTES_MAX:
         return f"exit code {code}, {len(answer)} bytes, printed {edge.printed}, {answer[:300]!r}"
     return _left_over(plugin, asked, edge, error) if command == "ADD" else ""
 

@@ -225,6 +225,8 @@ def test_add_passes_the_delegates_error_on_untouched():
         (1, b"[]", "printed no CNI error"),
         (1, b'{"msg": "no code"}', "printed no CNI error"),
         (1, b'{"code": "7", "msg": "no number"}', "printed no CNI error"),
+        (1, b'{"code": 4294967296, "msg": "no code of Go"}', "printed no CNI error"),
+        (1, b'{"code": 0, "msg": "no failure"}', "printed no CNI error"),
         (-9, b"", "was killed by signal 9"),
         (0, b"", "cannot be read"),
         (0, b"{}", "gave no address"),
