@@ -14,6 +14,7 @@ Source: syslog(3), RFC 3164 section 4.1, RFC 3339; open(2) and fifo(7) for what 
 """
 
 import _json
+import _stat
 import errno
 import posix
 import time
@@ -217,10 +218,22 @@ def _append(path: str, line: bytes) -> None:
     flags = posix.O_WRONLY | posix.O_APPEND | posix.O_CREAT | posix.O_NONBLOCK | posix.O_NOCTTY | posix.O_CLOEXEC
     descriptor = posix.open(path, flags, _FILE_MODE)
     try:
+        if _is_stdout(descriptor):
+            raise OSError(errno.EINVAL, "it is the plugin's stdout, which the runtime reads")
         if posix.write(descriptor, line) < len(line):
             raise OSError(errno.ENOSPC, "only a part of a line was written")
     finally:
         posix.close(descriptor)
+
+
+def _is_stdout(descriptor: int) -> bool:
+    """Is it what the result is printed to, such as /dev/stdout? A device may be both: what is printed there is lost."""
+    try:
+        theirs, ours = posix.fstat(descriptor), posix.fstat(1)
+    except OSError:
+        return False  # stdout is closed
+    is_same = (theirs.st_dev, theirs.st_ino) == (ours.st_dev, ours.st_ino)
+    return is_same and descriptor != 1 and not _stat.S_ISCHR(ours.st_mode)
 
 
 def _send(path: str, level: str, plugin: str, line: str) -> None:

@@ -138,7 +138,7 @@ class LoggedCaller:
         self.netconf = {"cniVersion": "1.1.0", "name": "podnet", "type": "host-device", "device": "e1", "ipam": ipam}
         self.netconf["log-file"] = str(self.file)
 
-    def start(self, plugin="enim", command="ADD", stdin=None, preexec_fn=None, **changes):
+    def start(self, plugin="enim", command="ADD", stdin=None, stdout=subprocess.PIPE, preexec_fn=None, **changes):
         variables = {name: changes.pop(name) for name in list(changes) if name.startswith("CNI_")}
         environment = {
             "CNI_COMMAND": command,
@@ -155,7 +155,7 @@ class LoggedCaller:
             [self.plugins / plugin],
             env=environment,
             stdin=pipe,
-            stdout=pipe,
+            stdout=stdout,
             stderr=pipe,
             preexec_fn=preexec_fn,  # noqa: PLW1509 -- setrlimit and close take no lock
         )

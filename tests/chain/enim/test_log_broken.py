@@ -79,9 +79,18 @@ def no_text(_directory):
     return 7
 
 
+def own_stdout(_directory):
+    return "/dev/stdout"
+
+
+def another_name_of_stdout(_directory):
+    return "/proc/self/fd/1"
+
+
 BAD = [
     *(no_directory, a_directory, symlink_loop, fifo_without_reader, file_as_directory, full_device, a_socket),
     *(relative, with_nul, with_surrogate, too_long, no_text),
+    *(own_stdout, another_name_of_stdout),
 ]
 
 
@@ -155,6 +164,15 @@ def test_bad_log_and_a_closed_stderr_are_no_failure(caller):
     process = caller.start(log_file="/dev/full", preexec_fn=lambda: os.close(2))
     process.communicate(timeout=20)
     assert process.returncode == 0
+
+
+def test_stderr_can_be_the_log_and_a_device_that_stdout_is_too(caller, tmp_path):
+    code, stdout, stderr = caller.run(log_file="/dev/stderr")
+    assert (code, json.loads(stdout)["cniVersion"], stderr.count("msg=ok")) == (0, "1.1.0", 1)
+    with open(os.devnull, "wb") as null:  # noqa: PTH123
+        stdin = json.dumps({**caller.netconf, "log-file": os.devnull}).encode()
+        process = caller.start(stdin=stdin, stdout=null)
+    assert (process.communicate(timeout=20)[1], process.returncode) == (b"", 0)
 
 
 @pytest.mark.parametrize("log_format", ["xml", 7, ["json"], {}])
