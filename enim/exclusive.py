@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 FREE_NAME = "dev%d"  # "any free name": the agent knows its NICs by MAC, and restores their names
 SCOPE_MAX = 255  # of a route: the kernel keeps it in one byte
+CODE_MAX = 2**32 - 1  # Go's uint on the smallest machine: no runtime could read a larger one
 
 
 def add(checked: config.Config) -> "effects.Flow":
@@ -255,7 +256,7 @@ def error_object(stdout: bytes) -> "errors.CniError | None":
     if not isinstance(value, dict):
         return None
     code, msg, details = [jsonio.member(value, key) for key in ("code", "msg", "details")]
-    if type(code) is not int or code <= 0 or not isinstance(msg, str):
+    if type(code) is not int or not 0 < code <= CODE_MAX or not isinstance(msg, str):
         return None
     return errors.CniError(code, msg, details if isinstance(details, str) else "")
 

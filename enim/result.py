@@ -26,6 +26,7 @@ OLDEST_SHAPES = ("0.1.0", "0.2.0")
 MIDDLE_SHAPES = ("0.3.0", "0.3.1", "0.4.0")
 NUMBER_MAX = 2**32 - 1  # of what the kernel keeps: mtu, table, priority …
 IFINDEX_MAX = 2**31 - 1
+ERROR_TEXT_MAX = 512  # characters; a delegate, or a path, can be longer
 
 
 class Interface:
@@ -329,7 +330,8 @@ def error(failure: errors.CniError, label: str, command: str) -> bytes:
     msg, details = failure.msg, failure.details
     if command == "DEL":
         msg, details = _without_not_found(msg), _without_not_found(details)
-    return jsonio.dumps({"cniVersion": label, "code": failure.code, "msg": msg, "details": details})
+    texts = {"msg": msg[:ERROR_TEXT_MAX], "details": details[:ERROR_TEXT_MAX]}
+    return jsonio.dumps({"cniVersion": label, "code": failure.code, **texts})
 
 
 def _without_not_found(text: str) -> str:

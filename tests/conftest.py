@@ -20,6 +20,7 @@ from _pytest.mark import ParameterSet
 
 HERE = Path(__file__).parent
 PLUGINS_PYTHONS = range(9, 15)  # of Python 3
+SYSTEM_PYTHON = "/usr/bin/python3"  # may be one of these versions, built by others
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -44,7 +45,11 @@ def every_python() -> list[ParameterSet]:
     missing = {
         minor: [pytest.mark.skip(f"Python 3.{minor} is not on this machine")] for minor in found if not found[minor]
     }
-    return [pytest.param(found[minor], marks=missing.get(minor, ()), id=f"python3.{minor}") for minor in found]
+    params = [pytest.param(found[minor], marks=missing.get(minor, ()), id=f"python3.{minor}") for minor in found]
+    if os.path.realpath(SYSTEM_PYTHON) not in {os.path.realpath(path) for path in found.values() if path}:
+        has_none = pytest.mark.skipif(not Path(SYSTEM_PYTHON).exists(), reason=f"there is no {SYSTEM_PYTHON}")
+        params.append(pytest.param(SYSTEM_PYTHON, marks=has_none, id="system"))
+    return params
 
 
 def found_python(minor: int) -> str:

@@ -2,9 +2,13 @@
 
 import errno
 import json
+import os
 import subprocess
 from pathlib import Path
 
+import fuzz_plain
+
+FUZZ = int(os.environ.get("ENIM_FUZZ", "15000")) // 10
 PACKAGE = Path(__file__).parents[3] / "enim"
 LOAD = """
 import importlib, sys
@@ -53,3 +57,11 @@ def test_namespaces_are_entered_through_posix_where_that_can_do_it(each_python):
     assert (done.returncode, done.stderr) == (0, "")
     has_posix, took_ctypes, number = json.loads(done.stdout)
     assert (took_ctypes, number) == (not has_posix, errno.EINVAL)
+
+
+def test_fuzzed_calls_end_well(each_python):
+    """A share of what tests/simulation/enim/test_fuzz.py plays; the interpreters differ in how they read bad JSON."""
+    fuzz = [fuzz_plain.__file__, str(FUZZ), "7"]
+    environment = {"PYTHONPATH": str(PACKAGE.parent), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run([each_python, "-W", "error", *fuzz], check=False, capture_output=True, env=environment)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")

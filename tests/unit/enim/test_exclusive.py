@@ -218,7 +218,7 @@ def test_add_passes_the_delegates_error_on_untouched():
         (2, b"Traceback", "ended with exit code 2"),
         (1, b"[]", "printed no CNI error"),
         (1, b'{"msg": "no code"}', "printed no CNI error"),
-        (1, b'{"code": "7", "msg": "no number"}', "printed no CNI error"),
+        *((1, b'{"code":%b,"msg":"x"}' % code, "printed no CNI error") for code in (b'"7"', b"0", b"4294967296")),
         (-9, b"", "was killed by signal 9"),
         (0, b"", "cannot be read"),
         (0, b"{}", "gave no address"),
