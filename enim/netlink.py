@@ -16,7 +16,7 @@ import errno
 import posix
 import sys
 
-from enim import effects, errors
+from enim import effects, errors, namespaces
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
     Answer = TypeVar("Answer")
 
-OWN_NETNS = "/proc/thread-self/ns/net"
-CLONE_NEWNET = 0x40000000
 IFA_F_NODAD, IFA_F_DADFAILED, IFA_F_TENTATIVE = 0x02, 0x08, 0x40
 
 _NAME_BYTES_MAX = 15
@@ -78,7 +76,7 @@ class Channel:
 
     def __init__(self, netns: str = "") -> None:
         self._sequence = 0
-        self.descriptor = _open_netns(netns or OWN_NETNS)
+        self.descriptor = _open_netns(netns or namespaces.OWN_NETNS)
         try:
             self._socket = inside(self.descriptor, _open_socket) if netns else _open_socket()
         except BaseException:
@@ -215,14 +213,14 @@ class Channel:
 
 def inside(descriptor: int, action: "Callable[[], Answer]") -> "Answer":
     """Do ``action`` in the network namespace that ``descriptor`` refers to, and come back."""
-    home = _open_netns(OWN_NETNS)
+    home = _open_netns(namespaces.OWN_NETNS)
     try:
         setns = _find_setns()
-        setns(descriptor, CLONE_NEWNET)
+        setns(descriptor, namespaces.CLONE_NEWNET)
         try:
             return action()
         finally:
-            setns(home, CLONE_NEWNET)
+            setns(home, namespaces.CLONE_NEWNET)
     except OSError as error:
         raise translate("enter a network namespace", error) from error
     finally:

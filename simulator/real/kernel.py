@@ -210,7 +210,7 @@ def whole(dump: Callable[[], Any]) -> tuple[Any, ...]:
 def _open_if_netns(path: str) -> int | None:
     """The network namespace that ``path`` names, opened; None if it names none. Raises OSError if that is not sure.
 
-    All namespace files lie on the kernel's one nsfs. (``enim.rtnetlink.netns_alive`` knows that too, but takes "I
+    All namespace files lie on the kernel's one nsfs. (``enim.namespaces.netns_alive`` knows that too, but takes "I
     cannot look" for "no": out of file descriptors, every pod would seem dead.)
     """
     try:
