@@ -11,8 +11,6 @@ none.
 Source: contract A7, C5 (deadlines), C9 R1 to R7; design D2 to D6, D13.
 """
 
-import errno
-
 from enim import effects, errors, result, settings, wire
 
 TYPE_CHECKING = False
@@ -37,7 +35,7 @@ ROLL_BACK_BUDGET = (10_000, 10_000, 10_000)
 PAUSE_MS = 50
 PAUSE_MS_MAX = 1_000
 
-RETRIED = (errno.ENOENT, errno.ECONNREFUSED, errno.EAGAIN)  # the agent is restarting, or its backlog is full
+RETRIED = ("ENOENT", "ECONNREFUSED", "EAGAIN")  # the agent is restarting, or its backlog is full
 
 
 def add(checked: "config.Config") -> "effects.Flow":
@@ -194,7 +192,7 @@ def _ask(checked: "config.Config", request: wire.Request, budget: tuple[int, int
             return (yield effects.Request(socket, request, min(request_ms, start + whole_ms - now)))
         except errors.Unreachable as failure:
             now = yield effects.Now()
-            if failure.errno not in RETRIED or now + pause >= start + connect_ms:
+            if not _is_retried(failure) or now + pause >= start + connect_ms:
                 text = f"the agent cannot be reached at {socket}"[:256]
                 raise errors.CniError(errors.TRY_AGAIN_LATER, text, failure.text[:256]) from None
         except errors.Interrupted:
@@ -204,6 +202,12 @@ def _ask(checked: "config.Config", request: wire.Request, budget: tuple[int, int
         yield effects.Sleep(pause)
         now += pause
         pause = min(2 * pause, PAUSE_MS_MAX)
+
+
+def _is_retried(failure: errors.Unreachable) -> bool:
+    import errno  # noqa: PLC0415 -- where all goes well nobody needs it, and loading it takes 0.05 ms
+
+    return errno.errorcode.get(failure.errno) in RETRIED
 
 
 def _is_released(reply: wire.Reply) -> bool:

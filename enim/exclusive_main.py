@@ -24,7 +24,7 @@ STDOUT_BYTES_MAX = 16 * 1024 * 1024
 STARTS_MAX = 6  # of a plugin that is being written (ETXTBSY), as libcni's
 START_PAUSE_S = 1.0
 
-_STARTS_THIS, _STARTS_ENIM = b"from enim.exclusive_main import main\n", b"from enim.__main__ import main\n"
+_STARTS_THIS, _STARTS_ENIM = b'"exclusive_main"', b'"__main__"'
 _LAUNCHER_BYTES_MAX = 4096
 
 _SIGPIPE, _SIGXFSZ = 13, 25  # what Python ignores, a child must not inherit

@@ -19,7 +19,7 @@ are needed.
 import posix
 import time
 
-from enim import config, effects, errors, result, transport
+from enim import config, effects, errors, namespaces, result, transport, wire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -165,16 +165,23 @@ def _sleep(effect: effects.Sleep) -> None:
     time.sleep(effect.ms / 1000)
 
 
-def _own_netns(effect: effects.OwnNetns) -> bool:
-    from enim import rtnetlink  # noqa: PLC0415 -- see the module's docstring
+def _request(effect: effects.Request) -> wire.Reply:
+    return transport.round_trip(effect, _load_ahead if effect.request.method == "POST" else None)
 
-    return rtnetlink.is_own_netns(effect.path)
+
+def _load_ahead() -> None:
+    """What the answer to a POST will need is loaded while the agent is at work on it."""
+    from enim import netlink, rtnetlink  # noqa: PLC0415 -- see the module's docstring
+
+    _ = result.encode, netlink.Channel, rtnetlink.find_link  # to ask for something of a module is to load it
+
+
+def _own_netns(effect: effects.OwnNetns) -> bool:
+    return namespaces.is_own_netns(effect.path)
 
 
 def _netns_alive(effect: effects.NetnsAlive) -> bool:
-    from enim import rtnetlink  # noqa: PLC0415 -- see the module's docstring
-
-    return rtnetlink.netns_alive(effect.path)
+    return namespaces.netns_alive(effect.path)
 
 
 def _find_link(effect: effects.FindLink) -> "effects.Link | None":
@@ -197,7 +204,7 @@ def _log(effect: effects.Log) -> None:
 HANDLERS: "Handlers" = {
     effects.Now: _now,
     effects.Sleep: _sleep,
-    effects.Request: transport.round_trip,
+    effects.Request: _request,
     effects.OwnNetns: _own_netns,
     effects.NetnsAlive: _netns_alive,
     effects.FindLink: _find_link,

@@ -13,11 +13,18 @@ from _socket import timeout as TimedOut  # noqa: N812 -- TimeoutError itself, bu
 
 from enim import effects, errors, wire
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 READ_BYTES = 65536
 
 
-def round_trip(effect: effects.Request) -> wire.Reply:
+def round_trip(effect: effects.Request, meanwhile: "Callable[[], None] | None" = None) -> wire.Reply:
     """Send the request, read the whole answer.
+
+    Args:
+        meanwhile: what can be done while the agent is at work; called once, when the request has been sent.
 
     Raises:
         Unreachable: no connection.
@@ -35,7 +42,10 @@ def round_trip(effect: effects.Request) -> wire.Reply:
         except ValueError as error:  # a path with a NUL, or one that no file system can have
             raise errors.Unreachable(0, str(error)) from None
         try:
-            return _exchange(connection, data, deadline)
+            _send(connection, data)
+            if meanwhile is not None:
+                meanwhile()
+            return _receive(connection, deadline)
         except OSError as error:
             raise errors.Interrupted(error.strerror or str(error)) from None
         except wire.WireError as error:
@@ -44,11 +54,14 @@ def round_trip(effect: effects.Request) -> wire.Reply:
         connection.close()
 
 
-def _exchange(connection: new_socket, data: bytes, deadline: float) -> wire.Reply:
+def _send(connection: new_socket, data: bytes) -> None:
     try:
         connection.sendall(data)
     except BrokenPipeError:
         pass  # the agent may have answered before it hung up
+
+
+def _receive(connection: new_socket, deadline: float) -> wire.Reply:
     received = b""
     while True:
         left = deadline - time.monotonic()

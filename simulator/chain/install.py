@@ -1,9 +1,10 @@
-"""EDGE: what an installation puts into a CNI bin directory: two launchers, and the plugins' package already compiled.
+"""EDGE: what an installation puts into a CNI bin directory: two launchers, and a package compiled into one file.
 
 Rules: a launcher names its interpreter absolutely, because a runtime need not set PATH, and starts it without site,
 user paths and PYTHON* variables (``-ISE``). The package lies in a folder named for its content: an upgrade replaces
-nothing that a running plugin may still load, and becomes effective with the rename of a launcher. The compiled files
-are not checked against their sources at run time, and no plugin writes any.
+nothing that a running plugin may still load, and becomes effective with the rename of a launcher. The compiled file is
+for interpreters of the version that made it; another one that has taken its place runs the sources beside it. Nothing
+is checked against the sources at run time, and no plugin writes a file.
 
 Source: execve(2) "Interpreter scripts" (one argument, 127 bytes before Linux 5.1).
 """
@@ -19,12 +20,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import enim
+from enim import loading
 from simulator.chain import interpreter
 
 PACKAGES = ".enim"
 FLAGS = "-ISE"
 SHEBANG_BYTES_MAX = 127
 BARE = "bare-python"
+COMPILED = "plugins"
 
 _LAUNCHERS = {"enim": "__main__", "exclusive-device": "exclusive_main"}
 
@@ -42,13 +45,14 @@ def bundle(python: str = sys.executable) -> dict[str, bytes]:
     Raises:
         LabError: another interpreter than this one, and it does not compile the package.
     """
-    package = _package(python)
-    sources = b"".join(path.encode() + b"\0" + package[path] for path in sorted(package) if path.endswith(".py"))
-    tag = next(path for path in package if path.endswith(".pyc")).split(".")[1]
-    home = f"{PACKAGES}/{tag}-{hashlib.sha256(sources).hexdigest()[:12]}"
-    files = {f"{home}/{path}": content for path, content in package.items()}
+    sources = {file.stem: file.read_bytes() for file in sorted(Path(next(iter(enim.__path__))).glob("*.py"))}
+    made = interpreter.compiled(python, sources)
+    content = b"".join(f"enim/{name}.py".encode() + b"\0" + source for name, source in sources.items())
+    home = f"{PACKAGES}/{made.tag}-{hashlib.sha256(content).hexdigest()[:12]}"
+    files = {f"{home}/enim/{name}.py": source for name, source in sources.items()}
+    files[f"{home}/{COMPILED}"] = made.file
     for name, module in _LAUNCHERS.items():
-        files |= _launcher(name, module, os.path.realpath(python), home)
+        files |= _launcher(name, module, os.path.realpath(python), home, made.version)
     return files
 
 
@@ -82,20 +86,17 @@ def write(directory: Path, files: Mapping[str, bytes]) -> None:
             raise
 
 
-def _package(python: str) -> dict[str, bytes]:
-    """The plugins' package: sources and their compiled form, made without a file that a kill could leave behind."""
-    sources = {f"enim/{file.name}": file.read_bytes() for file in sorted(Path(next(iter(enim.__path__))).glob("*.py"))}
-    return sources | interpreter.compiled(python, sources)
-
-
-def _launcher(name: str, module: str, python: str, home: str) -> dict[str, bytes]:
+def _launcher(name: str, module: str, python: str, home: str, version: int) -> dict[str, bytes]:
     """The files that start one plugin: a script, and one for sh before it where no shebang can name the interpreter."""
     script = (
-        "import sys\n"
+        "import marshal, posix, sys\n"
+        f'home, first = __file__.rpartition("/")[0] + {{folder!r}}, "{module}"\n'
+        f"if sys.hexversion >> 16 == {version:#x}:\n"
+        f'    file = posix.open(home + "/{COMPILED}", posix.O_RDONLY)\n'
+        f"    exec(marshal.loads(posix.read(file, {loading.HEAD_BYTES})))\n"
         "sys.dont_write_bytecode = True\n"
-        'sys.path.insert(0, __file__.rpartition("/")[0] + {folder!r})\n'
-        f"from enim.{module} import main\n"
-        "main()\n"
+        "sys.path.insert(0, home)\n"
+        'getattr(__import__("enim." + first), first).main()\n'
     )
     return _start(script, name, python, home)
 

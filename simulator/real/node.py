@@ -23,7 +23,7 @@ from typing import Any
 
 from enim import effects as plugin_effects
 from enim import errors as plugin_errors
-from enim import rtnetlink, transport, wire
+from enim import namespaces, transport, wire
 from simulator.bench import machine
 from simulator.chain import execute, install
 from simulator.errors import LabError, SimulatorError, WorldFault
@@ -118,7 +118,7 @@ class Node:
     def snapshot(self) -> Snapshot:
         links: dict[str, tuple[Link, ...]] = {"": self._kernel.links()}
         for path in sorted(map(str, self._netns.iterdir())):
-            if rtnetlink.netns_alive(path):  # else a plain file is left where a namespace was (K9)
+            if namespaces.netns_alive(path):  # else a plain file is left where a namespace was (K9)
                 links[path] = self._kernel.netns_links(path)
         state = self._ask_agent("GET", "/state", ()) or {"records": (), "clock_ms": 0, "adds_in_flight": None}
         return Snapshot(

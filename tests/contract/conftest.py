@@ -13,7 +13,7 @@ from typing import Any
 import pyroute2
 import pytest
 
-from enim import effects, errors, netlink, rtnetlink
+from enim import effects, errors, namespaces, netlink, rtnetlink
 from simulator import syscalls, topology
 from simulator.errors import KernelFault
 from simulator.model import Link
@@ -71,7 +71,7 @@ class Real:
         return any(Path(self.path(pod)).exists() and Path(self.path(pod)).stat().st_ino == identity for pod in PODS)
 
     def is_netns(self, netns: str) -> bool:
-        return rtnetlink.netns_alive(self.path(netns))
+        return namespaces.netns_alive(self.path(netns))
 
     def tell_the_hardware(self, netns: str) -> None:
         """It has to know what a NIC is like before the NIC dies; no message tells the alias of one that is down."""

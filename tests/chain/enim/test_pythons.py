@@ -21,10 +21,10 @@ WHICH = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
 sys.dont_write_bytecode = True
-from enim import netlink
+from enim import namespaces, netlink
 setns = netlink._find_setns()
 try:
-    setns(0, netlink.CLONE_NEWNET)
+    setns(0, namespaces.CLONE_NEWNET)
 except OSError as error:
     print(json.dumps([sys.version_info >= (3, 12), "_ctypes" in sys.modules, error.errno]))
 """

@@ -1,7 +1,6 @@
 """Moving and configuring NICs on the real kernel."""
 
 import errno
-import os
 from pathlib import Path
 
 import pytest
@@ -31,31 +30,6 @@ def addresses(link):
 def routes(node, netns, family="-4"):
     shown = node.ip(family, "route", netns=netns)
     return {(route["dst"], route.get("gateway", "")) for route in shown if route.get("protocol") == "boot"}
-
-
-# Namespaces
-
-
-def test_is_own_netns_knows_its_own_by_any_path(node):
-    own = node.directory / "own"
-    own.symlink_to("/proc/self/ns/net")
-    assert rtnetlink.is_own_netns(str(own)) is True
-    assert rtnetlink.is_own_netns(node.create_netns()) is False
-    assert rtnetlink.is_own_netns(str(node.directory / "missing")) is False
-    assert rtnetlink.is_own_netns("") is False
-
-
-def test_netns_alive_takes_nothing_but_a_network_namespace(node):
-    left_over = node.directory / "left-over"
-    left_over.touch()
-    fifo = node.directory / "fifo"
-    os.mkfifo(fifo)
-    dead = [left_over, fifo, node.directory, node.directory / "missing", Path("/proc/self/ns/mnt"), Path("/dev/null")]
-    assert rtnetlink.netns_alive(node.create_netns()) is True
-    assert rtnetlink.netns_alive("/proc/self/ns/net") is True
-    assert [str(path) for path in dead if rtnetlink.netns_alive(str(path))] == []
-    assert rtnetlink.netns_alive("") is False
-    assert rtnetlink.netns_alive("nul\0byte") is False
 
 
 # FindLink

@@ -37,8 +37,13 @@ def test_a_launcher_runs_through_sh_if_no_shebang_can_name_the_interpreter(tmp_p
     assert supported(["./enim"], cwd=tmp_path / "bin")[-1] == "1.1.0"
 
 
-def test_a_plugin_writes_nothing_into_its_own_folder(tmp_path):
-    files = {path: content for path, content in install.bundle().items() if not path.endswith(".pyc")}
+@pytest.mark.parametrize("plugin", ["enim", "exclusive-device"])
+def test_an_interpreter_of_another_version_runs_the_sources_and_writes_nothing_beside_them(tmp_path, plugin):
+    files = install.bundle()
+    version = f"{sys.hexversion >> 16:#x}".encode()
+    files[plugin] = files[plugin].replace(version, b"0x207")
+    (compiled,) = (path for path in files if path.endswith("/plugins"))
+    files[compiled] = b"of another version"
     install.write(tmp_path, files)
-    supported([tmp_path / "enim"])
-    assert list(tmp_path.rglob("*.pyc")) == []
+    assert supported([tmp_path / plugin])[-1] == "1.1.0"
+    assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()} == set(files)

@@ -14,6 +14,7 @@ from simulator.effects import (
     WaitForChange,
 )
 from simulator.errors import InvariantBroken
+from simulator.model import Link
 from simulator.real import driver
 
 PATIENCE_S = 10.0
@@ -169,4 +170,57 @@ def test_look_that_failed_is_not_waited_for(stage: Any) -> None:
     agent.start(failures.append)
     assert agent.handle(HEALTH).status == 200
     assert [type(one) for one in failures] == [InvariantBroken]
+    agent.stop()
+
+
+def test_background_gives_way_to_a_request_but_not_to_one_that_waits(stage: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr(driver, "_GIVE_WAY_S", PATIENCE_S)
+    order: list[str] = []
+    looked = threading.Event()
+
+    def background() -> Flow[None]:
+        while True:
+            yield WaitForChange(None)
+            order.append("background")
+            looked.set()
+
+    def request() -> Flow[None]:
+        yield Persist(({},))  # a change, for which the background waits
+        order.append("request")
+        yield Now()
+        looked.clear()
+        yield WaitForChange((yield Now()) + 3_600_000_000_000)  # from here on it is the background's turn
+
+    kernel = stage.Kernel()
+    agent = stage.driver(background, kernel)
+    agent.start(lambda error: None)
+    thread = threading.Thread(target=agent.run, args=(request(),))
+    thread.start()
+    assert looked.wait(PATIENCE_S)
+    kernel.change()
+    thread.join(PATIENCE_S)
+    agent.stop()
+    assert order[:2] == ["request", "background"]
+
+
+def test_background_gives_way_for_a_bounded_time(stage: Any) -> None:
+    looked, end = threading.Event(), threading.Event()
+
+    def background() -> Flow[None]:
+        yield WaitForChange(None)
+        looked.set()
+        yield WaitForChange(None)
+
+    class SlowKernel(stage.Kernel):  # type: ignore[name-defined,misc]
+        def links(self) -> tuple[Link, ...]:
+            end.wait(PATIENCE_S)
+            return ()
+
+    agent = stage.driver(background, SlowKernel())
+    agent.start(lambda error: None)
+    thread = threading.Thread(target=agent.run, args=(stage.asking(Persist(({},)), ListLinks()),))
+    thread.start()
+    assert looked.wait(PATIENCE_S)
+    end.set()
+    thread.join(PATIENCE_S)
     agent.stop()

@@ -1,29 +1,47 @@
-"""What is compiled is what Python itself would load, and stays so."""
+"""The compiled package is what a launcher loads, by this Python's own hand or asked as a program."""
 
 import json
 import marshal
 import sys
-from importlib.util import MAGIC_NUMBER, cache_from_source
+from pathlib import Path
 
+import pytest
+
+from enim import addresses, loading
 from simulator.chain import compiling
 
-SOURCES = {"package/one.py": b"VALUE = 6 * 7\n", "package/two.py": "TEXT = 'ä'\n".encode()}
+PACKAGE = Path(loading.__file__).parent
+SOURCES = {file.stem: file.read_bytes() for file in sorted(PACKAGE.glob("*.py"))}
 
 
-def test_each_source_has_a_compiled_form_with_the_header_of_this_python():
-    files = compiling.compiled(SOURCES)
-    assert list(files) == [cache_from_source(path, optimization="") for path in SOURCES]
-    for content in files.values():
-        assert (content[:4], int.from_bytes(content[4:8], "little")) == (MAGIC_NUMBER, 0b01)  # PEP 552: unchecked
-    names = {}
-    exec(marshal.loads(next(iter(files.values()))[16:]), names)
-    assert names["VALUE"] == 42
+def test_file_holds_every_module_without_docstrings_and_annotations():
+    made = compiling.compiled(SOURCES, loading.HEAD_BYTES)
+    assert (made.tag, made.version) == (sys.implementation.cache_tag, sys.hexversion >> 16)
+    places = marshal.loads(made.file[loading.HEAD_BYTES :])
+    assert set(places) == set(SOURCES)
+    offset, length = places["addresses"]
+    code = marshal.loads(made.file[offset : offset + length])
+    namespace = {"__name__": "addresses"}
+    exec(code, namespace)
+    parse_prefix = namespace["parse_prefix"]
+    assert parse_prefix("192.0.2.1/24") == (4, 0xC0000201, 24)
+    assert (namespace.get("__doc__"), parse_prefix.__doc__, parse_prefix.__annotations__) == (None, None, {})
+    assert code.co_filename == "enim/addresses.py"
+    assert parse_prefix.__code__.co_firstlineno == addresses.parse_prefix.__code__.co_firstlineno
+
+
+def test_part_that_does_not_fit_is_refused():
+    with pytest.raises(ValueError, match=r"bytes does not fit into 100"):
+        compiling.compiled(SOURCES, 100)
 
 
 def test_as_a_program_it_reads_and_prints_json(monkeypatch, capsys, tmp_path):
     file = tmp_path / "stdin"
-    file.write_text(json.dumps({path: content.hex() for path, content in SOURCES.items()}))
+    sources = {name: content.hex() for name, content in SOURCES.items()}
+    file.write_text(json.dumps({"head_bytes": loading.HEAD_BYTES, "sources": sources}))
     with file.open() as stdin:
         monkeypatch.setattr(sys, "stdin", stdin)
         compiling.main()
-    assert list(json.loads(capsys.readouterr().out)) == list(compiling.compiled(SOURCES))
+    told = json.loads(capsys.readouterr().out)
+    made = compiling.compiled(SOURCES, loading.HEAD_BYTES)
+    assert (told["tag"], told["version"], bytes.fromhex(told["file"])) == made
