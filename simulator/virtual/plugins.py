@@ -117,6 +117,7 @@ class Plugins:
             effects.OwnNetns: lambda one, pending: pending.succeed(one.path == kernel.HOME),
             effects.NetnsAlive: lambda one, pending: pending.succeed(self._kernel.is_netns(one.path)),
             effects.FindLink: _calling(self._find_link),
+            effects.DeviceName: lambda _, pending: pending.succeed(""),  # no link here lies on a bus
             effects.MoveIn: _calling(self._move_in),
             effects.Configure: _calling(self._configure),
             effects.MoveOut: _calling(self._move_out),
