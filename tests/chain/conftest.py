@@ -108,6 +108,7 @@ class Caller:
         command: str = "ADD",
         ipam: dict[str, Any] | str | None = None,
         *,
+        document: dict[str, Any] | None = None,
         stdout: int = subprocess.PIPE,
         **changes: Any,
     ) -> subprocess.CompletedProcess[bytes]:
@@ -116,6 +117,7 @@ class Caller:
         Args:
             command: CNI_COMMAND.
             ipam: what ``ipam`` has besides; a text is all of it.
+            document: all of the network configuration, in place of what else it would be.
             stdout: where the plugin prints.
             changes: in capitals variables, the others members of the network configuration.
         """
@@ -126,7 +128,7 @@ class Caller:
             [self.program],
             check=False,
             env=environment,
-            input=json.dumps(netconf).encode(),
+            input=json.dumps(document or netconf).encode(),
             stdout=stdout,
             stderr=subprocess.PIPE,
             timeout=20,

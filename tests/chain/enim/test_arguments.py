@@ -5,7 +5,7 @@ The agent has three ENIs: eni-1 to eni-3 have 10.64.0.10 to .12, fd64::a to ::c 
 
 import pytest
 
-from enim import errors
+from enim import errors, wire
 
 MACS = [f"02:e1:00:00:00:0{number}" for number in (1, 2, 3)]
 RANGE = {"subnet": "10.64.0.0/24", "rangeStart": "10.64.0.12", "rangeEnd": "10.64.0.12"}
@@ -125,3 +125,42 @@ def test_host_devices_nic_is_asked_for_by_the_mac_that_it_has_in_the_pod(node, p
     node.ip("link", "set", "eth0", "name", "eth1", netns=netns)
     assert enim.fail()["code"] == errors.WRONG_DEVICE
     assert agent.methods == ["POST"]
+
+
+# Keys of the configuration may come in any case: Go's encoding/json reads them all
+
+
+def spelt(value, change):
+    """The same with other names of members."""
+    if isinstance(value, dict):
+        return {change(key): spelt(part, change) for key, part in value.items()}
+    return [spelt(part, change) for part in value] if isinstance(value, list) else value
+
+
+@pytest.mark.parametrize("change", [str.upper, str.lower, str.title, str.swapcase])
+@pytest.mark.parametrize("delegate", ["exec", "here"])
+def test_every_key_of_the_configuration_may_be_in_any_case(node, plant_agent, call_plugin, change, delegate):
+    agent = plant_agent(node.directory / "agent.sock")
+    eni = {"master-mac": MACS[0], "interface-number": str(node.create_nic("eni1", MACS[0]))}
+    agent.grant({"ip": "10.64.0.10", "cidrs": ["10.64.0.0/24"], "gateway": "10.64.0.1", **eni})
+    runtime = call_plugin("exclusive-device", node.directory / "agent.sock", node.create_netns())
+    ipam = {"connect-timeout": 2, "default-route": False, "routes": [{"dst": "192.0.2.0/24", "priority": 5}]}
+    conf = {
+        "cniVersion": "1.1.0",
+        "name": "n",
+        "type": "exclusive-device",
+        "dns": {"domain": "x"},
+        "delegate": delegate,
+        "ipam": {**runtime.ipam, **ipam},
+        "args": {"cni": {"ips": ["10.64.0.10"]}},
+        "runtimeConfig": {"mac": MACS[0], "deviceID": "eni1", "ipRanges": [[{"subnet": "10.64.0.0/24"}]]},
+    }
+    printed = runtime.succeed(document=spelt(conf, change))
+    assert (printed["cniVersion"], printed["routes"]) == ("1.1.0", ipam["routes"])
+    assert b"10.64.0.10" in agent.requests[0].body
+    assert b"eni1" in agent.requests[0].body
+    previous = spelt({**conf, "prevResult": printed}, change)
+    agent.replies["GET /v1/healthz"] = wire.Reply(200)
+    assert runtime.succeed("CHECK", document=previous) is None
+    assert runtime.succeed("DEL", document=previous) is None
+    assert (node.names(), agent.methods[-1]) == (["eni1"], "DELETE")
