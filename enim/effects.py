@@ -142,15 +142,17 @@ class MoveIn(Effect):
 class Configure(Effect):
     """Set a link of ``netns`` up, with addresses and routes.
 
-    Outcome: None. Failures: ``KernelError``; what was done until then stays done.
+    Outcome: None, when the addresses can be used. Failures: ``KernelError``; what was done until then stays done.
 
     Args:
         addresses: CIDR texts such as ``192.0.2.10/24``.
         routes: ``(dst, gw, attributes)``, added in this order: CIDR text, gateway text ("" for none), and by name what
             CNI 1.1.0 has besides: mtu, advmss, priority, table, scope (int).
+        dad: whether IPv6 addresses first undergo duplicate address detection; an address that another host has is a
+            failure then.
     """
 
-    __slots__ = ("addresses", "ifname", "netns", "routes")
+    __slots__ = ("addresses", "dad", "ifname", "netns", "routes")
 
     def __init__(
         self,
@@ -158,11 +160,14 @@ class Configure(Effect):
         ifname: str,
         addresses: tuple[str, ...],
         routes: "tuple[tuple[str, str, Mapping[str, int]], ...]",
+        *,
+        dad: bool = False,
     ) -> None:
         self.netns = netns
         self.ifname = ifname
         self.addresses = addresses
         self.routes = routes
+        self.dad = dad
 
 
 class Addresses(Effect):

@@ -34,7 +34,7 @@ def add(checked: config.Config) -> "effects.Flow":
             CNI or names no NIC. Then the NIC is at home and nothing is allocated, or ``details`` says what could not
             be undone.
     """
-    plugin = ipam_plugin(checked)
+    plugin, dad = ipam_plugin(checked), _wants_detection(checked)
     yield from _check_netns(checked)
     home_name = ""  # of the NIC, once it is in the pod
     try:
@@ -53,7 +53,7 @@ def add(checked: config.Config) -> "effects.Flow":
         home_name = link.name
         wanted = tuple([address.address for address in granted.addresses])
         made = tuple([(route.dst, gateway, route.attributes) for route, gateway in routes])
-        yield effects.Configure(checked.netns, checked.ifname, wanted, made)
+        yield effects.Configure(checked.netns, checked.ifname, wanted, made, dad=dad)
         own = _own_result(checked, granted, link.mac, tuple([route for route, _ in routes]))
         yield effects.Print(result.encode(own, checked.version, checked.shape))
     except Exception as failure:  # noqa: BLE001 -- whatever it is, the NIC must go back
@@ -97,6 +97,14 @@ def ipam_plugin(checked: config.Config) -> str:
 def delegation(checked: config.Config, plugin: str, command: str) -> effects.Delegate:
     """Running the IPAM plugin, in a process of its own if ``delegate`` is ``exec``."""
     return effects.Delegate(plugin, command, checked.stdin, in_process=checked.member("delegate") != "exec")
+
+
+def _wants_detection(checked: config.Config) -> bool:
+    """``dad``: whether IPv6 addresses undergo duplicate address detection. The cloud gives an address out once."""
+    wanted = checked.member("dad")
+    if wanted is None or isinstance(wanted, bool):
+        return bool(wanted)
+    raise errors.CniError(errors.INVALID_CONFIG, "dad must be true or false", f"it is {wanted!r}"[:256])
 
 
 def _check_netns(checked: config.Config) -> "Steps":
@@ -238,7 +246,7 @@ def _is_ifname(text: str) -> bool:
     return True
 
 
-def error_object(stdout: bytes) -> errors.CniError | None:
+def error_object(stdout: bytes) -> "errors.CniError | None":
     """The error that a delegate printed, as it is; None if that is none."""
     try:
         value = jsonio.loads(stdout)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 OWN_NETNS = "/proc/thread-self/ns/net"
 CLONE_NEWNET = 0x40000000
-IFA_F_DADFAILED, IFA_F_TENTATIVE = 0x08, 0x40
+IFA_F_NODAD, IFA_F_DADFAILED, IFA_F_TENTATIVE = 0x02, 0x08, 0x40
 
 _NAME_BYTES_MAX = 15
 _RECEIVE_BYTES = 65536  # the kernel makes no part of a dump larger than 32 KiB
@@ -109,7 +109,7 @@ class Channel:
                 return []
             raise
 
-    def link(self, ifindex: int = 0, name: str = "") -> Link | None:
+    def link(self, ifindex: int = 0, name: str = "") -> "Link | None":
         """The link with that index, or with that name: here an altname does not count."""
         for link in self.links(ifindex, name):
             if not name or link.name == name:
@@ -137,11 +137,15 @@ class Channel:
         body = _link(ifindex, _attribute(_IFLA_PROP_LIST | _NLA_F_NESTED, names))
         self._call(f"drop the altname {altname}", _RTM_DELLINKPROP, 0, body)
 
-    def add_address(self, operation: str, ifindex: int, address: tuple[int, int, int]) -> None:
-        """Add an address; an IPv4 one with the broadcast address of its subnet, as ConfigureIface does."""
+    def add_address(self, operation: str, ifindex: int, address: tuple[int, int, int], *, dad: bool = False) -> None:
+        """Add an address; an IPv4 one with the broadcast address of its subnet, as ConfigureIface does.
+
+        Without ``dad`` an IPv6 address can be used at once: nobody is asked whether he has it.
+        """
         family, number, length = address
         packed = _packed(family, number)
-        body = bytes((_FAMILIES[family], length, 0, _RT_SCOPE_UNIVERSE)) + _u32(ifindex)
+        flags = IFA_F_NODAD if family == 6 and not dad else 0
+        body = bytes((_FAMILIES[family], length, flags, _RT_SCOPE_UNIVERSE)) + _u32(ifindex)
         body += _attribute(_IFA_LOCAL, packed) + _attribute(_IFA_ADDRESS, packed)
         if family == 4 and length < 31:
             body += _attribute(_IFA_BROADCAST, _packed(4, number | (1 << (32 - length)) - 1))

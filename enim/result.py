@@ -49,7 +49,7 @@ class Address:
 
     __slots__ = ("address", "gateway", "interface")
 
-    def __init__(self, address: str, gateway: str = "", interface: int | None = None) -> None:
+    def __init__(self, address: str, gateway: str = "", interface: "int | None" = None) -> None:
         self.address = address
         self.gateway = gateway
         self.interface = interface

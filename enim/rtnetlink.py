@@ -61,7 +61,7 @@ def netns_alive(path: str) -> bool:
         posix.close(descriptor)
 
 
-def find_link(effect: effects.FindLink) -> effects.Link | None:
+def find_link(effect: effects.FindLink) -> "effects.Link | None":
     """Find the link that satisfies every condition; the lowest index if there are several.
 
     A name means the link's name, not one of its altnames. Raises KernelError.
@@ -121,7 +121,7 @@ def move_out(effect: effects.MoveOut) -> bool:
 
 
 def configure(effect: effects.Configure) -> None:
-    """Add the addresses, set the link up, add the routes, wait until IPv6 addresses may be used. Raises KernelError."""
+    """Add the addresses, set the link up, add the routes; with ``dad``, wait for its end. Raises KernelError."""
     with netlink.Channel(effect.netns) as pod:
         link = pod.link(name=effect.ifname)
         if link is None:
@@ -130,11 +130,13 @@ def configure(effect: effects.Configure) -> None:
         if any(family == 6 for family, _number, _length in wanted.values()):
             netlink.inside(pod.descriptor, lambda: _enable_ipv6(effect.ifname))
         for text, address in wanted.items():
-            pod.add_address(f"add {text} to {effect.ifname}", link.ifindex, address)
+            pod.add_address(f"add {text} to {effect.ifname}", link.ifindex, address, dad=effect.dad)
         pod.set_up(f"set {effect.ifname} up", link.ifindex)
         for dst, gw, attributes in effect.routes:
             _add_route(pod, link.ifindex, dst, gw, attributes)
-        _await_duplicate_detection(pod, link, {number for family, number, _length in wanted.values() if family == 6})
+        if effect.dad:
+            awaited = {number for family, number, _length in wanted.values() if family == 6}
+            _await_duplicate_detection(pod, link, awaited)
 
 
 def addresses_of(effect: effects.Addresses) -> frozenset[tuple[int, int, int]]:

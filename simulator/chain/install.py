@@ -5,54 +5,61 @@ user paths and PYTHON* variables (``-ISE``). The package lies in a folder named 
 nothing that a running plugin may still load, and becomes effective with the rename of a launcher. The compiled files
 are not checked against their sources at run time, and no plugin writes any.
 
-Source: execve(2) "Interpreter scripts" (one argument, 127 bytes before Linux 5.1), PEP 552 (unchecked hashes).
+Source: execve(2) "Interpreter scripts" (one argument, 127 bytes before Linux 5.1).
 """
 
 from __future__ import annotations
 
 import hashlib
-import marshal
 import os
 import shlex
 import sys
 import tempfile
 from collections.abc import Mapping
-from importlib.util import MAGIC_NUMBER, cache_from_source, source_hash
 from pathlib import Path
 
 import enim
+from simulator.chain import interpreter
 
 PACKAGES = ".enim"
 FLAGS = "-ISE"
 SHEBANG_BYTES_MAX = 127
 BARE = "bare-python"
 
-_HASHED_AND_UNCHECKED = (1).to_bytes(4, "little")  # the flags of a compiled file
 _LAUNCHERS = {"enim": "__main__", "exclusive-device": "exclusive_main"}
 
 
-def bundle(interpreter: str = sys.executable) -> dict[str, bytes]:
+def bundle(python: str = sys.executable) -> dict[str, bytes]:
     """Make the files of an installation.
 
     Args:
-        interpreter: path of a CPython of this one's version; a virtual environment's is replaced by the one behind it.
+        python: path of a CPython that ``interpreter.find`` accepts; a virtual environment's is replaced by the one
+            behind it.
 
     Returns:
         path relative to the CNI bin directory → content; only the launchers have no ``/`` in their path.
+
+    Raises:
+        LabError: another interpreter than this one, and it does not compile the package.
     """
-    python = os.path.realpath(interpreter)
-    package = _package()
+    package = _package(python)
     sources = b"".join(path.encode() + b"\0" + package[path] for path in sorted(package) if path.endswith(".py"))
-    home = f"{PACKAGES}/{sys.implementation.cache_tag}-{hashlib.sha256(sources).hexdigest()[:12]}"
+    tag = next(path for path in package if path.endswith(".pyc")).split(".")[1]
+    home = f"{PACKAGES}/{tag}-{hashlib.sha256(sources).hexdigest()[:12]}"
     files = {f"{home}/{path}": content for path, content in package.items()}
     for name, module in _LAUNCHERS.items():
-        files |= _launcher(name, module, python, home)
+        files |= _launcher(name, module, os.path.realpath(python), home)
     return files
 
 
-def bare(interpreter: str = sys.executable) -> dict[str, bytes]:
+def bare(python: str = sys.executable) -> dict[str, bytes]:
     """A program beside the plugins that starts as they do, and does nothing: what any of them costs at the least."""
-    return _start("", BARE, os.path.realpath(interpreter), PACKAGES)
+    return _start("", BARE, os.path.realpath(python), PACKAGES)
+
+
+def node(interpreter: str = sys.executable) -> dict[str, bytes]:
+    """What a node of a lab gets: an installation, and the bare program."""
+    return bundle(interpreter) | bare(interpreter)
 
 
 def write(directory: Path, files: Mapping[str, bytes]) -> None:
@@ -75,17 +82,10 @@ def write(directory: Path, files: Mapping[str, bytes]) -> None:
             raise
 
 
-def _package() -> dict[str, bytes]:
+def _package(python: str) -> dict[str, bytes]:
     """The plugins' package: sources and their compiled form, made without a file that a kill could leave behind."""
-    files = {}
-    for source in sorted(Path(next(iter(enim.__path__))).glob("*.py")):
-        path = f"enim/{source.name}"
-        content = source.read_bytes()
-        code = compile(content, path, "exec", dont_inherit=True, optimize=0)
-        header = MAGIC_NUMBER + _HASHED_AND_UNCHECKED + source_hash(content)
-        files[path] = content
-        files[cache_from_source(path, optimization="")] = header + marshal.dumps(code)
-    return files
+    sources = {f"enim/{file.name}": file.read_bytes() for file in sorted(Path(next(iter(enim.__path__))).glob("*.py"))}
+    return sources | interpreter.compiled(python, sources)
 
 
 def _launcher(name: str, module: str, python: str, home: str) -> dict[str, bytes]:
@@ -108,3 +108,20 @@ def _start(script: str, name: str, python: str, home: str) -> dict[str, bytes]:
     inner = f"{home}/start-{name}.py"
     wrapper = f'#!/bin/sh\nexec {shlex.quote(python)} {FLAGS} "${{0%/*}}/{inner}" "$@"\n'
     return {name: os.fsencode(wrapper), inner: script.format(folder="").encode()}
+
+
+def interpreter_of(launcher: bytes) -> str:
+    """Path of the interpreter that a launcher names, "" if this is no launcher of ``bundle``."""
+    first, _, rest = os.fsdecode(launcher).partition("\n")
+    ending = f" {FLAGS}"
+    if first == "#!/bin/sh":
+        words = _words(rest.partition("\n")[0])
+        return words[1] if words[:1] == ["exec"] and FLAGS in words[2:3] else ""
+    return first[2:].removesuffix(ending) if first.startswith("#!/") and first.endswith(ending) else ""
+
+
+def _words(line: str) -> list[str]:
+    try:
+        return shlex.split(line)
+    except ValueError:
+        return []

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import ipaddress
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from enim import wire
@@ -63,6 +63,10 @@ class Node:
         self.start_agent()
 
     # --- the World
+
+    def machine(self) -> Mapping[str, Any]:
+        """None: nothing here depends on it."""
+        return {}
 
     def create_netns(self, name: str, *, dad: bool = False) -> str:  # noqa: ARG002
         """Create a namespace; the model has no duplicate address detection to leave on."""

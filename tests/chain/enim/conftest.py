@@ -87,10 +87,10 @@ class Node:
 
 
 @pytest.fixture(scope="session")
-def plugins(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A CNI bin directory with both plugins."""
+def plugins(python: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A CNI bin directory with both plugins; for every Python in turn if ENIM_EVERY_PYTHON is set."""
     directory = tmp_path_factory.mktemp("bin")
-    install.write(directory, install.bundle())
+    install.write(directory, install.bundle(python))
     return directory
 
 

@@ -360,30 +360,3 @@ def test_configure_of_no_link_is_a_kernel_error(node):
     with pytest.raises(errors.KernelError) as caught:
         configure(node.create_netns(), ("192.0.2.10/24",))
     assert caught.value.errno == errno.ENODEV
-
-
-def test_configure_waits_until_an_ipv6_address_is_usable(node):
-    netns = node.create_netns(dad=True)
-    move_in(node, netns)
-    configure(netns, ("2001:db8::10/64",))
-    shown = [address for address in node.show("eth0", netns)["addr_info"] if address["scope"] == "global"]
-    assert [address.get("tentative", False) for address in shown] == [False]
-
-
-def test_configure_refuses_an_ipv6_address_that_another_host_has(node):
-    netns = node.create_netns(dad=True)
-    move_in(node, netns)
-    node.ip("address", "add", "2001:db8::10/64", "dev", "far-eni1", "nodad")
-    with pytest.raises(errors.KernelError) as caught:
-        configure(netns, ("2001:db8::10/64",))
-    assert (caught.value.errno, "another host has 2001:db8::10" in caught.value.text) == (errno.EADDRINUSE, True)
-
-
-def test_configure_gives_up_on_an_ipv6_address_without_a_carrier(node, monkeypatch):
-    monkeypatch.setattr(rtnetlink, "DAD_TIMEOUT_MS", 60)
-    netns = node.create_netns(dad=True)
-    move_in(node, netns)
-    node.ip("link", "set", "far-eni1", "down")
-    with pytest.raises(errors.KernelError) as caught:
-        configure(netns, ("2001:db8::10/64",))
-    assert (caught.value.errno, "carrier" in caught.value.text) == (errno.ETIMEDOUT, True)

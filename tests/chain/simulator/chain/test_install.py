@@ -24,12 +24,15 @@ def test_a_launcher_runs(tmp_path, plugin, folder):
     assert supported([f"./{plugin}"], cwd=tmp_path / folder)[-1] == "1.1.0"
 
 
-def test_a_launcher_runs_through_sh_if_the_interpreter_has_an_awkward_path(tmp_path):
-    interpreter = tmp_path / "it's {odd} $HOME" / "python"
+@pytest.mark.parametrize("folder", ["it's {odd} $HOME", "x" * 130])
+def test_a_launcher_runs_through_sh_if_no_shebang_can_name_the_interpreter(tmp_path, folder):
+    interpreter = tmp_path / folder / "python"
     interpreter.parent.mkdir()
     interpreter.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
     interpreter.chmod(0o755)
-    install.write(tmp_path / "bin", install.bundle(str(interpreter)))
+    files = install.bundle(str(interpreter))
+    assert files["enim"].startswith(b"#!/bin/sh\nexec ")
+    install.write(tmp_path / "bin", files)
     assert supported([tmp_path / "bin" / "enim"])[-1] == "1.1.0"
     assert supported(["./enim"], cwd=tmp_path / "bin")[-1] == "1.1.0"
 

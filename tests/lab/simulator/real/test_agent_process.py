@@ -127,3 +127,19 @@ def test_what_cannot_be_done_is_said(in_lab: Callable[..., Any]) -> None:
     assert runs == "agent.start: the agent runs already"
     assert no_start.startswith("the agent did not start: ")
     assert "state.db" in no_start
+
+
+def add_as_soon_as_it_serves(scratch: Path) -> list[int]:
+    agent = started(scratch, enis=20)
+    statuses = []
+    for _ in range(5):
+        agent.kill()
+        agent.start()
+        statuses.append(ask(agent.socket, "POST", "/v1/eni", ADD).status)
+        ask(agent.socket, "DELETE", "/v1/eni", ADD)
+    agent.kill()
+    return statuses
+
+
+def test_add_right_after_a_restart_gets_an_eni(in_lab: Callable[..., Any]) -> None:
+    assert in_lab(add_as_soon_as_it_serves) == [200] * 5

@@ -1,6 +1,5 @@
 """What an installation consists of, without running it."""
 
-import ast
 import os
 import sys
 
@@ -46,12 +45,18 @@ def test_bundle_replaces_the_interpreter_of_a_virtual_environment(tmp_path):
     assert install.bundle(str(link))["enim"] == install.bundle()["enim"]
 
 
-@pytest.mark.parametrize("folder", ["with space", "x" * 130])
-def test_bundle_starts_through_sh_where_no_shebang_can_name_the_interpreter(tmp_path, folder):
-    files = install.bundle(str(tmp_path / folder / "python"))
-    assert files["enim"].startswith(b"#!/bin/sh\nexec ")
-    inner = next(content for path, content in files.items() if path.endswith("/start-enim.py"))
-    assert isinstance(ast.parse(inner), ast.Module)
+@pytest.mark.parametrize("path", ["/opt/no-such-python", "/a b/it's {odd} $HOME/python", f"/{'x' * 130}/python3"])
+def test_interpreter_of_a_launcher_is_the_one_that_it_was_made_for(path):
+    launcher = install.bare(path)["bare-python"]
+    assert launcher.startswith(f"#!{path} ".encode()) == (path == "/opt/no-such-python")
+    assert install.interpreter_of(launcher) == path
+
+
+@pytest.mark.parametrize(
+    "other", [b"", b"\x7fELF\0", b"#!/bin/sh\n", b"#!/bin/sh\nexec 'x\n", b"#!/usr/bin/python3\n", b"\xff"]
+)
+def test_interpreter_of_another_program_is_none(other):
+    assert install.interpreter_of(other) == ""
 
 
 def test_write_makes_only_the_launchers_executable_and_leaves_nothing_else(tmp_path):
