@@ -201,9 +201,11 @@ class Plugins:
 
     def _configure(self, one: effects.Configure) -> None:
         self._kernel.change(one.ifname, one.netns, addresses=one.addresses, up=True)
-        subnets = [ipaddress.ip_interface(text).network for text in one.addresses]
-        for dst, gateway, _attributes in one.routes:
-            if gateway and not any(ipaddress.ip_address(gateway) in subnet for subnet in subnets):
+        on_link: list[Any] = [ipaddress.ip_interface(text).network for text in one.addresses]
+        for dst, gateway, attributes in one.routes:
+            if not gateway and attributes.get("table", 0) in (0, result.MAIN_TABLE):
+                on_link.append(ipaddress.ip_network(dst))
+            elif gateway and not any(ipaddress.ip_address(gateway) in network for network in on_link):
                 number = errno.EHOSTUNREACH if ":" in gateway else errno.ENETUNREACH
                 raise KernelFault(f"add a route to {dst} via {gateway}", number, os.strerror(number))
 
