@@ -74,7 +74,7 @@ def allocate(checked: "config.Config") -> "Generator[effects.Effect, Any, result
             given back.
     """
     settings.refuse_unusable(checked)
-    routes = settings.routes(checked)
+    routes, with_default = settings.routes(checked), settings.default_route(checked)
     wishes = settings.wishes(checked)
     request = _request("POST", checked, wishes.body())
     if not checked.netns_override and (yield effects.OwnNetns(checked.netns)):
@@ -88,7 +88,8 @@ def allocate(checked: "config.Config") -> "Generator[effects.Effect, Any, result
     if 400 <= reply.status < 500:
         raise _refusal(reply, "the agent refused the ENI")
     try:
-        return (yield from _accept(checked, reply, wishes, routes))
+        allocation, name, ifindex = yield from _accept(checked, reply, wishes)
+        return result.of_allocation(allocation, name, ifindex, routes, with_default=with_default)
     except Exception as failure:  # noqa: BLE001 -- whatever it is, the ENI must go back
         raise (yield from roll_back(checked, failure)) from None
 
@@ -117,8 +118,9 @@ def roll_back(checked: "config.Config", failure: Exception) -> "Generator[effect
 
 
 def _accept(
-    checked: "config.Config", reply: wire.Reply, wishes: settings.Wishes, routes: "tuple[result.Route, ...]"
-) -> "Generator[effects.Effect, Any, result.Result]":
+    checked: "config.Config", reply: wire.Reply, wishes: settings.Wishes
+) -> "Generator[effects.Effect, Any, tuple[wire.Allocation, str, int]]":
+    """The ENI that a good answer grants, with its name and its index on the host."""
     if reply.status >= 500:
         raise _refusal(reply, "the agent has no ENI to give")
     if reply.status != 200:
@@ -135,7 +137,7 @@ def _accept(
         name, ifindex = yield from _check_moved(checked, allocation)
     else:
         name, ifindex = yield from _find_at_home(allocation)
-    return result.of_allocation(allocation, name, ifindex, routes)
+    return allocation, name, ifindex
 
 
 def _check_moved(checked: "config.Config", allocation: wire.Allocation) -> "Steps":

@@ -6,7 +6,7 @@ sends the outcome back, or throws the failure into the flow at the yield. Every 
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Mapping
     from typing import Any, TypeAlias
 
     Flow: TypeAlias = Generator["Effect", Any, None]
@@ -133,7 +133,8 @@ class Configure(Effect):
 
     Args:
         addresses: CIDR texts such as ``192.0.2.10/24``.
-        routes: ``(dst, gw)`` CIDR text and gateway text ("" for an on-link route), added in this order.
+        routes: ``(dst, gw, attributes)``, added in this order: CIDR text, gateway text ("" for none), and by name what
+            CNI 1.1.0 has besides: mtu, advmss, priority, table, scope (int).
         dad: whether IPv6 addresses first undergo duplicate address detection; an address that another host has is a
             failure then.
     """
@@ -145,7 +146,7 @@ class Configure(Effect):
         netns: str,
         ifname: str,
         addresses: tuple[str, ...],
-        routes: tuple[tuple[str, str], ...],
+        routes: "tuple[tuple[str, str, Mapping[str, int]], ...]",
         *,
         dad: bool = False,
     ) -> None:

@@ -94,7 +94,7 @@ def _run_enim(effect: effects.Delegate) -> tuple[int, bytes]:
     printed: list[bytes] = []
     handlers = {**process.HANDLERS, effects.Print: lambda one: printed.append(one.data)}
     environment = {**process.read_environment(), "CNI_COMMAND": effect.command}
-    code, error = process.call(environment, effect.stdin, verbs.COMMANDS, handlers)
+    code, error = process.call("enim", environment, effect.stdin, verbs.COMMANDS, handlers)
     return code, b"".join(printed) + error
 
 

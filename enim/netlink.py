@@ -20,7 +20,7 @@ from enim import effects, errors, namespaces
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from typing import TypeVar
 
     Answer = TypeVar("Answer")
@@ -42,7 +42,9 @@ _IFLA_PROP_LIST, _IFLA_ALT_IFNAME, _NLA_F_NESTED, _NLA_TYPE_MASK = 52, 53, 0x800
 _RTEXT_FILTER_SKIP_STATS = 8
 _IFF_UP = 1
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST, _IFA_FLAGS = 1, 2, 4, 8
-_RTA_DST, _RTA_OIF, _RTA_GATEWAY = 1, 4, 5
+_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_METRICS, _RTA_TABLE = 1, 4, 5, 6, 8, 15
+_METRICS = (("mtu", 2), ("advmss", 8))  # RTAX_*
+_RT_TABLE_COMPAT = 252  # in place of the number of a table that does not fit into a byte
 _RT_TABLE_MAIN, _RTPROT_BOOT, _RT_SCOPE_UNIVERSE, _RT_SCOPE_LINK, _RTN_UNICAST = 254, 3, 0, 253, 1
 _FAMILIES = {4: _socket.AF_INET, 6: _socket.AF_INET6}
 
@@ -106,7 +108,7 @@ class Channel:
                 return []
             raise
 
-    def link(self, ifindex: int = 0, name: str = "") -> Link | None:
+    def link(self, ifindex: int = 0, name: str = "") -> "Link | None":
         """The link with that index, or with that name: here an altname does not count."""
         for link in self.links(ifindex, name):
             if not name or link.name == name:
@@ -172,14 +174,34 @@ class Channel:
                 ifindex = _number(message[4:8])
                 yield ifindex, versions[message[0]], int.from_bytes(packed, "big"), message[1], flags
 
-    def add_route(self, operation: str, ifindex: int, network: tuple[int, int, int], gateway: int | None) -> None:
-        """Add a route to the main table; without a gateway (a number of the same family), an on-link one."""
+    def add_route(
+        self,
+        operation: str,
+        ifindex: int,
+        network: tuple[int, int, int],
+        gateway: "int | None",
+        attributes: "Mapping[str, int]",
+    ) -> None:
+        """Add a route; without a gateway (a number of the same family), an on-link one unless it has a scope.
+
+        Args:
+            attributes: those of CNI 1.1.0 that it has: mtu, advmss, priority, table, scope.
+        """
         family, number, length = network
-        scope = _RT_SCOPE_LINK if gateway is None else _RT_SCOPE_UNIVERSE
-        body = bytes((_FAMILIES[family], length, 0, 0, _RT_TABLE_MAIN, _RTPROT_BOOT, scope, _RTN_UNICAST)) + _u32(0)
+        table = attributes.get("table") or _RT_TABLE_MAIN
+        scope = attributes.get("scope", _RT_SCOPE_LINK if gateway is None else _RT_SCOPE_UNIVERSE)
+        kind = (table if table < 256 else _RT_TABLE_COMPAT, _RTPROT_BOOT, scope, _RTN_UNICAST)
+        body = bytes((_FAMILIES[family], length, 0, 0, *kind)) + _u32(0)
         body += _attribute(_RTA_DST, _packed(family, number)) + _attribute(_RTA_OIF, _u32(ifindex))
         if gateway is not None:
             body += _attribute(_RTA_GATEWAY, _packed(family, gateway))
+        if table >= 256:
+            body += _attribute(_RTA_TABLE, _u32(table))
+        if "priority" in attributes:
+            body += _attribute(_RTA_PRIORITY, _u32(attributes["priority"]))
+        metrics = [_attribute(metric, _u32(attributes[name])) for name, metric in _METRICS if name in attributes]
+        if metrics:
+            body += _attribute(_RTA_METRICS | _NLA_F_NESTED, b"".join(metrics))
         self._call(operation, _RTM_NEWROUTE, _NLM_F_CREATE, body)
 
     def _dump(self, operation: str, kind: int, body: bytes) -> list[bytes]:

@@ -18,6 +18,10 @@ import time
 
 from enim import addresses, effects, errors, netlink
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 DAD_TIMEOUT_MS = 5000  # as containernetworking's SettleAddresses
 DAD_POLL_MS = 20
 FREE_NAME = "dev%d"
@@ -25,7 +29,7 @@ FREE_NAME = "dev%d"
 _ATTEMPTS_MAX = 10  # of a move whose name was taken between the look and the request
 
 
-def find_link(effect: effects.FindLink) -> effects.Link | None:
+def find_link(effect: effects.FindLink) -> "effects.Link | None":
     """Find the link that satisfies every condition; the lowest index if there are several.
 
     A name means the link's name, not one of its altnames. Raises KernelError.
@@ -96,8 +100,8 @@ def configure(effect: effects.Configure) -> None:
         for text, address in wanted.items():
             pod.add_address(f"add {text} to {effect.ifname}", link.ifindex, address, dad=effect.dad)
         pod.set_up(f"set {effect.ifname} up", link.ifindex)
-        for dst, gw in effect.routes:
-            _add_route(pod, link.ifindex, dst, gw)
+        for dst, gw, attributes in effect.routes:
+            _add_route(pod, link.ifindex, dst, gw, attributes)
         if effect.dad:
             awaited = {number for family, number, _length in wanted.values() if family == 6}
             _await_duplicate_detection(pod, link, awaited)
@@ -153,7 +157,7 @@ def _parsed(operation: str, text: str) -> tuple[int, int, int]:
         raise errors.KernelError(operation, errno.EINVAL, str(error)) from None
 
 
-def _add_route(pod: netlink.Channel, ifindex: int, dst: str, gw: str) -> None:
+def _add_route(pod: netlink.Channel, ifindex: int, dst: str, gw: str, attributes: "Mapping[str, int]") -> None:
     """Add a route; the same one, there already (from a router's advertisement, or twice in the result), will do."""
     operation = f"add a route to {dst} via {gw}" if gw else f"add an on-link route to {dst}"
     family, number, length = _parsed(operation, dst)
@@ -162,8 +166,9 @@ def _add_route(pod: netlink.Channel, ifindex: int, dst: str, gw: str) -> None:
         gateway_family, gateway, _length = _parsed(operation, f"{gw}/{addresses.BITS[family]}")
         if gateway_family != family:
             raise errors.KernelError(operation, errno.EINVAL, "the gateway is of the other address family")
+    network = (family, addresses.network(family, number, length), length)
     try:
-        pod.add_route(operation, ifindex, (family, addresses.network(family, number, length), length), gateway)
+        pod.add_route(operation, ifindex, network, gateway, attributes)
     except errors.KernelError as error:
         if error.errno != errno.EEXIST:
             raise

@@ -142,6 +142,18 @@ def routes(checked: "config.Config") -> tuple[result.Route, ...]:
         raise errors.CniError(errors.INVALID_CONFIG, f"ipam.routes: {error}"[:256]) from None
 
 
+def default_route(checked: "config.Config") -> bool:
+    """Whether a family without a default route of its own gets one: ``ipam.default-route``, else yes.
+
+    Raises:
+        CniError: 7, it is no boolean.
+    """
+    value = checked.member("ipam", "default-route")
+    if value not in (None, True, False) or type(value) is int:
+        raise errors.CniError(errors.INVALID_CONFIG, "ipam.default-route is no boolean", repr(value)[:256])
+    return value is not False
+
+
 def wishes(checked: "config.Config") -> Wishes:
     """What the configuration wants of the ENI.
 

@@ -9,6 +9,7 @@ Source: unix(7): on a socket that does not wait, connect answers EAGAIN when the
 import time
 from _socket import AF_UNIX, SOCK_STREAM
 from _socket import socket as new_socket
+from _socket import timeout as TimedOut  # noqa: N812 -- TimeoutError itself, but in Python 3.9
 
 from enim import effects, errors, wire
 
@@ -69,7 +70,7 @@ def _receive(connection: new_socket, deadline: float) -> wire.Reply:
         connection.settimeout(left)
         try:
             part = connection.recv(READ_BYTES)
-        except TimeoutError:
+        except TimedOut:
             raise errors.Interrupted("the deadline has passed") from None
         received += part
         reply = wire.decode_reply(received, closed=not part)

@@ -9,9 +9,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import signal
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from simulator.model import PluginCall, PluginOutcome
@@ -19,15 +20,18 @@ from simulator.model import PluginCall, PluginOutcome
 BUSY_RETRIES_MAX = 5  # raw_exec.go: a plugin that is being written or copied cannot be started (ETXTBSY)
 BUSY_WAIT_S = 1.0
 
+SAID_MAX = 256
+
 NOT_FOUND, NOT_EXECUTABLE = 127, 126  # as a shell has it; libcni has no exit code for what did not start
 
 
-def run(call: PluginCall, directory: Path) -> PluginOutcome:
+def run(call: PluginCall, directory: Path, under: Sequence[str] = ()) -> PluginOutcome:
     """Run one plugin to its end.
 
     Args:
         call: what to run.
         directory: the CNI bin directory; becomes CNI_PATH.
+        under: a command that runs the plugin, whose path is appended to it: a tracer.
 
     Returns:
         What it did. A plugin that is not there has exit code 127, one that cannot be started 126; stderr says why.
@@ -39,7 +43,7 @@ def run(call: PluginCall, directory: Path) -> PluginOutcome:
         return PluginOutcome(call, NOT_FOUND, b"", text.encode(), 0.0)
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("CNI_")}
     try:
-        process = _start(binary, {**inherited, **call.environment, "CNI_PATH": str(directory)})
+        process = _start((*under, str(binary)), {**inherited, **call.environment, "CNI_PATH": str(directory)})
     except OSError as error:
         text = f"fork/exec {binary}: {error.strerror}"
         return PluginOutcome(call, NOT_EXECUTABLE, b"", text.encode(), _since_ms(started))
@@ -54,6 +58,23 @@ def run(call: PluginCall, directory: Path) -> PluginOutcome:
     return PluginOutcome(call, process.returncode, stdout, stderr, _since_ms(started), timed_out)
 
 
+def program(command: Sequence[str], stdin: bytes, timeout_s: float) -> tuple[int, bytes, str]:
+    """Run a program that is no plugin to its end: exit code, stdout, and why it failed, "" if it did not.
+
+    Exit codes are those of ``run``; what does not end in time has that of SIGKILL.
+    """
+    try:
+        ran = subprocess.run(command, check=False, input=stdin, capture_output=True, timeout=timeout_s)
+    except subprocess.TimeoutExpired:
+        return -signal.SIGKILL, b"", f"it did not end within {timeout_s:.0f} s"
+    except OSError as error:
+        return NOT_EXECUTABLE, b"", error.strerror or str(error)
+    if ran.returncode == 0:
+        return 0, ran.stdout, ""
+    said = ran.stderr.decode(errors="replace").strip().splitlines()
+    return ran.returncode, ran.stdout, (said or [f"exit code {ran.returncode}"])[-1][:SAID_MAX]
+
+
 def running_count(directory: Path) -> int:
     """How many plugin processes with this CNI_PATH live, of all in /proc: what a timeout has orphaned, too."""
     count = 0
@@ -64,16 +85,16 @@ def running_count(directory: Path) -> int:
     return count
 
 
-def _start(binary: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+def _start(command: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
     pipe = subprocess.PIPE
     for _ in range(BUSY_RETRIES_MAX):
         try:
-            return subprocess.Popen([binary], stdin=pipe, stdout=pipe, stderr=pipe, env=environment)
+            return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, env=environment)
         except OSError as error:
             if error.errno != errno.ETXTBSY:
                 raise
             time.sleep(BUSY_WAIT_S)
-    return subprocess.Popen([binary], stdin=pipe, stdout=pipe, stderr=pipe, env=environment)
+    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, env=environment)
 
 
 def _since_ms(started: float) -> float:

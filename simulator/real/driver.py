@@ -28,6 +28,7 @@ Answer = TypeVar("Answer")
 _STOP_TIMEOUT_S = 2.0
 _SETTLE_TIMEOUT_S = 1.0
 _GIVE_WAY_S = 0.02  # no longer: an ENI that must come home is waited for too
+_FIRST_LOOK_S = 5.0
 
 
 class Agent(effects.Agent, Protocol):
@@ -102,6 +103,8 @@ class Driver:
         self._crash: Callable[[], None] = lambda: None
         self._unwatch: Callable[[], None] | None = None
         self._background: threading.Thread | None = None
+        self._has_looked = True  # without a flow in the background there is nothing to wait for
+        self._look_until_ms = 0.0
 
     def start(self, failed: Callable[[BaseException], None]) -> None:
         """Watch the links and start the flow in the background.
@@ -114,6 +117,8 @@ class Driver:
         """
         flow = self._agent.reconcile()
         self._unwatch = self._kernel.watch(self._note_change)
+        self._has_looked = False
+        self._look_until_ms = clock.monotonic_ms() + _FIRST_LOOK_S * 1000
         self._background = threading.Thread(target=self._reconcile, args=(flow, failed), name="reconcile", daemon=True)
         self._background.start()
 
@@ -130,8 +135,20 @@ class Driver:
             self._background.join(_STOP_TIMEOUT_S)
 
     def handle(self, request: wire.Request) -> wire.Reply:
-        """Answer one request of the public API. Raises what ``run`` raises."""
+        """Answer one request of the public API. Raises what ``run`` raises.
+
+        The first ones wait until the flow in the background has done what was due at the start, for at most 5 s: an ADD
+        would hear that no ENI is free while it is only being looked for.
+        """
+        if not self._has_looked:
+            self._await_first_look()
         return self.run(self._agent.handle(request))
+
+    def _await_first_look(self) -> None:
+        left_s = max(0.0, self._look_until_ms - clock.monotonic_ms()) / 1000
+        with self._wake:
+            self._wake.wait_for(lambda: self._has_looked or self._stopped, left_s)
+            self._has_looked = True
 
     def run(self, flow: effects.Flow[Answer]) -> Answer:
         """Drive a flow to its end on the calling thread; several threads may do so at once.
@@ -262,6 +279,7 @@ class Driver:
                     break
                 if me not in self._at_rest:
                     self._at_rest.add(me)
+                    self._has_looked |= threading.current_thread() is self._background
                     self._wake.notify_all()
                 self._wake.wait(None if left_ns is None else min(left_ns / 1e9, threading.TIMEOUT_MAX))
             self._at_rest.discard(me)
@@ -291,3 +309,7 @@ class Driver:
             failed(error)
         else:
             failed(errors.InvariantBroken("the flow in the background came to an end"))
+        finally:
+            with self._wake:
+                self._has_looked = True
+                self._wake.notify_all()

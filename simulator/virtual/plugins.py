@@ -201,7 +201,7 @@ class Plugins:
     def _configure(self, one: effects.Configure) -> None:
         self._kernel.change(one.ifname, one.netns, addresses=one.addresses, up=True)
         subnets = [ipaddress.ip_interface(text).network for text in one.addresses]
-        for dst, gateway in one.routes:
+        for dst, gateway, _attributes in one.routes:
             if gateway and not any(ipaddress.ip_address(gateway) in subnet for subnet in subnets):
                 number = errno.EHOSTUNREACH if ":" in gateway else errno.ENETUNREACH
                 raise KernelFault(f"add a route to {dst} via {gateway}", number, os.strerror(number))

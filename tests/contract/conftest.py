@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Callable
@@ -146,6 +147,27 @@ class Real:
             if not missing:
                 return
             time.sleep(0.005)
+
+
+def renames_live(_scratch: Path) -> bool:
+    """Whether the kernel that one is on renames a link that is up, found by trying (P5)."""
+    with pyroute2.IPRoute() as route:
+        route.link("add", ifname="try", kind="bridge")
+        index = route.link_lookup(ifname="try")[0]
+        route.link("set", index=index, state="up")
+        try:
+            route.link("set", index=index, ifname="renamed")
+        except pyroute2.NetlinkError as error:
+            if error.code != errno.EBUSY:
+                raise
+            return False
+    return True
+
+
+@pytest.fixture
+def live_rename(in_lab: Callable[[Callable[[Path], Any]], Any]) -> bool:
+    """What the models must be told of this kernel."""
+    return bool(in_lab(renames_live))
 
 
 @pytest.fixture

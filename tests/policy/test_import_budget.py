@@ -38,6 +38,28 @@ def test_enim_does_not_load_the_upper_plugin() -> None:
     assert loaded("enim.__main__") & {"enim.exclusive", "enim.exclusive_main", "enim.rtnetlink"} == set()
 
 
+@pytest.mark.parametrize("module", ["enim.__main__", "enim.exclusive_main"])
+def test_log_and_what_no_pod_waits_for_are_not_loaded(module: str) -> None:
+    assert loaded(module) & {"enim.log", "enim.upkeep", "enim.exclusive_upkeep"} == set()
+
+
+CALL = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from enim import process
+environment = {"CNI_COMMAND": "DEL", "CNI_CONTAINERID": "c1", "CNI_IFNAME": "eth0", "CNI_PATH": "/x"}
+said = process.call("enim", environment, sys.argv[2].encode(), {"DEL": lambda _: iter(())}, {})
+print(said, "enim.log" in sys.modules)
+"""
+
+
+@pytest.mark.parametrize(("more", "is_loaded"), [("", False), (',"log-file":"/dev/null"', True)])
+def test_call_loads_the_log_only_where_one_is_asked_for(more: str, is_loaded: bool) -> None:
+    command = [sys.executable, "-I", "-S", "-c", CALL, str(ROOT), f'{{"name":"n"{more}}}']
+    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert said == f"(0, b'') {is_loaded}\n"
+
+
 def test_probe_sees_a_module_that_is_not_on_the_list(tmp_path: Path) -> None:
     (tmp_path / "heavy.py").write_text("import json\n")
     command = [sys.executable, "-I", "-S", "-c", PROBE, str(tmp_path), "heavy"]

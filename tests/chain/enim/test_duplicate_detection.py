@@ -34,7 +34,7 @@ def test_configure_without_detection_needs_no_carrier(node):
     netns = node.create_netns(dad=True)
     move_in(node, netns)
     node.ip("link", "set", "far-eni1", "down")
-    configure(netns, ("2001:db8::10/64",), (("::/0", "2001:db8::1"),))
+    configure(netns, ("2001:db8::10/64",), (("::/0", "2001:db8::1", {}),))
     assert global_flags(node, netns) == {"2001:db8::10": ["nodad"]}
 
 

@@ -179,7 +179,7 @@ def test_move_out_restores_the_name_and_leaves_nothing_of_the_pod(node):
     netns = node.create_netns()
     move_in(node, netns)
     addressed = ("192.0.2.10/24", "2001:db8::10/64")
-    rtnetlink.configure(effects.Configure(netns, "eth0", addressed, (("0.0.0.0/0", "192.0.2.1"),)))
+    rtnetlink.configure(effects.Configure(netns, "eth0", addressed, (("0.0.0.0/0", "192.0.2.1", {}),)))
     assert rtnetlink.move_out(effects.MoveOut(netns, "eth0", "eni1")) is True
     link = node.show("eni1")
     assert seen(link) == {"ifname": "eni1", "address": MAC, "mtu": 1500}
@@ -252,7 +252,7 @@ def test_move_out_that_is_refused_leaves_the_link_as_it_was(node):
 
 
 def configure(netns, addressed, routed=()):
-    rtnetlink.configure(effects.Configure(netns, "eth0", addressed, routed))
+    rtnetlink.configure(effects.Configure(netns, "eth0", addressed, tuple((*route, {}) for route in routed)))
 
 
 def test_configure_both_families(node):

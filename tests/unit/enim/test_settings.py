@@ -75,6 +75,17 @@ def test_socket_is_strict_on_add_and_lenient_on_del(path):
     assert settings.socket(checked(netconf, command="DEL")) == settings.DEFAULT_SOCKET
 
 
+def test_default_route_can_be_turned_off_and_nothing_else():
+    assert [settings.default_route(checked({"ipam": {"default-route": value}})) for value in (None, True, False)] == [
+        True,
+        True,
+        False,
+    ]
+    assert settings.default_route(checked())
+    for value in (0, 1, "false", [], {}):
+        assert code_of(settings.default_route, checked({"ipam": {"default-route": value}})) == 7
+
+
 @pytest.mark.parametrize("ipam", ["enim", None, [], 7])
 def test_routes_need_an_ipam_object(ipam):
     assert code_of(settings.routes, checked({"ipam": ipam})) == 7

@@ -56,6 +56,12 @@ def test_plugin_that_does_not_read_its_stdin_is_no_failure(tmp_path: Path) -> No
     assert execute.run(call(stdin=b"x" * 3_000_000), tmp_path).stdout == b"done\n"
 
 
+def test_plugin_can_be_run_under_another_program(tmp_path: Path) -> None:
+    plugin(tmp_path, 'echo "$0 $TRACED"; cat')
+    outcome = execute.run(call(stdin=b"in"), tmp_path, ("env", "TRACED=yes"))
+    assert outcome.stdout == f"{tmp_path}/p yes\nin".encode()
+
+
 def test_timeout_kills_the_direct_child_and_leaves_its_delegate_alive(tmp_path: Path) -> None:
     plugin(tmp_path, f"sleep 30 & echo $! >{tmp_path}/delegate; wait")
     outcome = execute.run(call(timeout_ms=300), tmp_path)

@@ -24,12 +24,15 @@ def test_a_launcher_runs(tmp_path, plugin, folder):
     assert supported([f"./{plugin}"], cwd=tmp_path / folder)[-1] == "1.1.0"
 
 
-def test_a_launcher_runs_through_sh_if_the_interpreter_has_an_awkward_path(tmp_path):
-    interpreter = tmp_path / "it's {odd} $HOME" / "python"
+@pytest.mark.parametrize("folder", ["it's {odd} $HOME", "x" * 130])
+def test_a_launcher_runs_through_sh_if_no_shebang_can_name_the_interpreter(tmp_path, folder):
+    interpreter = tmp_path / folder / "python"
     interpreter.parent.mkdir()
     interpreter.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
     interpreter.chmod(0o755)
-    install.write(tmp_path / "bin", install.bundle(str(interpreter)))
+    files = install.bundle(str(interpreter))
+    assert files["enim"].startswith(b"#!/bin/sh\nexec ")
+    install.write(tmp_path / "bin", files)
     assert supported([tmp_path / "bin" / "enim"])[-1] == "1.1.0"
     assert supported(["./enim"], cwd=tmp_path / "bin")[-1] == "1.1.0"
 
@@ -37,9 +40,9 @@ def test_a_launcher_runs_through_sh_if_the_interpreter_has_an_awkward_path(tmp_p
 @pytest.mark.parametrize("plugin", ["enim", "exclusive-device"])
 def test_an_interpreter_of_another_version_runs_the_sources_and_writes_nothing_beside_them(tmp_path, plugin):
     files = install.bundle()
-    version = f"{sys.hexversion >> 16:#x}".encode()
-    files[plugin] = files[plugin].replace(version, b"0x207")
-    (compiled,) = (path for path in files if path.endswith("/plugins"))
+    tag = sys.implementation.cache_tag
+    files[plugin] = files[plugin].replace(f'== "{tag}"'.encode(), b'== "cpython-27"')
+    (compiled,) = (path for path in files if path.endswith(f"/plugins.{tag}"))
     files[compiled] = b"of another version"
     install.write(tmp_path, files)
     assert supported([tmp_path / plugin])[-1] == "1.1.0"

@@ -1,8 +1,11 @@
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
+import pytest
+
+from enim import wire
 from simulator.effects import (
     Flow,
     ListLinks,
@@ -10,10 +13,11 @@ from simulator.effects import (
     Persist,
     WaitForChange,
 )
-from simulator.model import Link
+from simulator.errors import InvariantBroken
 from simulator.real import driver
 
 PATIENCE_S = 10.0
+HEALTH = wire.Request("GET", "/v1/healthz", ())
 
 
 def test_wait_ends_at_its_deadline_in_real_time(stage: Any) -> None:
@@ -126,6 +130,48 @@ def test_state_change_is_applied_before_who_waits_for_it_looks(stage: Any, pool:
     assert [future.result(PATIENCE_S) for future in waiting] == [1] * 8
 
 
+class SlowKernel:
+    """A kernel that lists its links only when it may."""
+
+    def __init__(self, kernel: Any) -> None:
+        self.may_answer = threading.Event()
+        self.watch = kernel.watch
+
+    def links(self) -> tuple[Any, ...]:
+        assert self.may_answer.wait(PATIENCE_S)
+        return ()
+
+
+def test_request_is_answered_after_the_first_look(stage: Any, pool: ThreadPoolExecutor) -> None:
+    kernel = SlowKernel(stage.Kernel())
+    agent = stage.driver(lambda: stage.asking(ListLinks(), WaitForChange(None)), kernel)
+    agent.start(lambda error: None)
+    answer = pool.submit(agent.handle, HEALTH)
+    assert wait([answer], 0.1).done == set()
+    kernel.may_answer.set()
+    assert answer.result(PATIENCE_S).status == 200
+    agent.stop()
+
+
+def test_look_that_takes_too_long_is_not_waited_for(stage: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(driver, "_FIRST_LOOK_S", 0.05)
+    kernel = SlowKernel(stage.Kernel())
+    agent = stage.driver(lambda: stage.asking(ListLinks(), WaitForChange(None)), kernel)
+    agent.start(lambda error: None)
+    assert agent.handle(HEALTH).status == 200
+    kernel.may_answer.set()
+    agent.stop()
+
+
+def test_look_that_failed_is_not_waited_for(stage: Any) -> None:
+    failures: list[BaseException] = []
+    agent = stage.driver(lambda: stage.asking(Now()))
+    agent.start(failures.append)
+    assert agent.handle(HEALTH).status == 200
+    assert [type(one) for one in failures] == [InvariantBroken]
+    agent.stop()
+
+
 def test_background_gives_way_to_a_request_but_not_to_one_that_waits(stage: Any, monkeypatch: Any) -> None:
     monkeypatch.setattr(driver, "_GIVE_WAY_S", PATIENCE_S)
     order: list[str] = []
@@ -157,23 +203,19 @@ def test_background_gives_way_to_a_request_but_not_to_one_that_waits(stage: Any,
 
 
 def test_background_gives_way_for_a_bounded_time(stage: Any) -> None:
-    looked, end = threading.Event(), threading.Event()
+    looked = threading.Event()
 
     def background() -> Flow[None]:
         yield WaitForChange(None)
         looked.set()
         yield WaitForChange(None)
 
-    class SlowKernel(stage.Kernel):  # type: ignore[name-defined,misc]
-        def links(self) -> tuple[Link, ...]:
-            end.wait(PATIENCE_S)
-            return ()
-
-    agent = stage.driver(background, SlowKernel())
+    kernel = SlowKernel(stage.Kernel())
+    agent = stage.driver(background, kernel)
     agent.start(lambda error: None)
     thread = threading.Thread(target=agent.run, args=(stage.asking(Persist(({},)), ListLinks()),))
     thread.start()
     assert looked.wait(PATIENCE_S)
-    end.set()
+    kernel.may_answer.set()
     thread.join(PATIENCE_S)
     agent.stop()
