@@ -1,10 +1,10 @@
-"""PURE: the plugins' package compiled into one file, as the interpreter makes it that runs this file.
+"""PURE: the plugins' package, compiled into one file by the interpreter that runs this one.
+
+The file holds the code of ``enim.loading``, the table of all modules (name → offset, length), and the modules; each
+marshalled, the first two filled up to a fixed length.
 
 Rules: standard library only, and no syntax that the plugins' oldest Python lacks: ``interpreter`` runs this file by
-path, with another interpreter than this one. What no call looks at, docstrings and annotations, is left out: reading
-them took a tenth of a plugin's start.
-
-Source: PEP 3147 (what an interpreter's compiled files are named by).
+path, with another interpreter than this one.
 """
 
 from __future__ import annotations
@@ -13,46 +13,56 @@ import ast
 import json
 import marshal
 import sys
+from typing import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import CodeType
 
-COMPILED = "plugins"
-HEAD_BYTES = 4096  # as ``enim.loading`` has it
-LOADING = "loading"
-START = b"\nstart(file, home + '/enim', first)\n"  # what a launcher has made of it
+STARTS = b"\nstart(file, home + '/enim', first)\n"  # what a launcher has set, given to ``loading.start``
 
 
-def compiled(sources: Mapping[str, bytes]) -> dict[str, bytes]:
-    """Compile a package, ``loading`` among it.
+class Compiled(NamedTuple):
+    """A compiled package.
+
+    Attributes:
+        tag: of the interpreter, such as ``cpython-311``.
+        version: of those that can load it: ``sys.hexversion >> 16``.
+        file: the content.
+    """
+
+    tag: str
+    version: int
+    file: bytes
+
+
+def compiled(sources: Mapping[str, bytes], head_bytes: int) -> Compiled:
+    """Compile a package.
 
     Args:
-        sources: path of each module, the package's folder included → its content.
+        sources: name of a module → its source; ``loading`` is one of them.
+        head_bytes: the length of either part before the modules.
 
-    Returns:
-        the compiled file's name, ``plugins.`` and the tag of this interpreter → its content, all of it marshalled: the
-        code of ``loading``; the table of all modules, name → offset, length; at these places the modules' code.
+    Raises:
+        ValueError: one of these parts is longer.
     """
-    codes = {path.rpartition("/")[2][: -len(".py")]: _code(path, content) for path, content in sources.items()}
-    starting = next(
-        _code(path, content + START) for path, content in sources.items() if path.endswith(f"/{LOADING}.py")
-    )
+    starting = marshal.dumps(_code("loading", sources["loading"] + STARTS))
     body = b""
     places: dict[str, tuple[int, int]] = {}
-    for name, code in codes.items():
-        marshalled = marshal.dumps(code)
-        places[name] = (2 * HEAD_BYTES + len(body), len(marshalled))
+    for name, source in sources.items():
+        marshalled = marshal.dumps(_code(name, source))
+        places[name] = (2 * head_bytes + len(body), len(marshalled))
         body += marshalled
-    heads = [marshal.dumps(starting), marshal.dumps(places)]
-    assert all(len(head) <= HEAD_BYTES for head in heads), "there is room for either"
-    content = b"".join([head.ljust(HEAD_BYTES, b"\0") for head in heads]) + body
-    return {f"{COMPILED}.{sys.implementation.cache_tag}": content}
+    heads = starting, marshal.dumps(places)
+    if max(map(len, heads)) > head_bytes:
+        raise ValueError(f"a part of {max(map(len, heads))} bytes does not fit into {head_bytes}")
+    file = b"".join(head.ljust(head_bytes, b"\0") for head in heads) + body
+    return Compiled(str(sys.implementation.cache_tag), sys.hexversion >> 16, file)
 
 
 class _Bare(ast.NodeTransformer):
-    """Takes docstrings and annotations away."""
+    """Takes away what a plugin never looks at, and what takes a tenth of its start: docstrings and annotations."""
 
     def visit_Module(self, node: ast.Module) -> ast.AST:
         return self._without_docstring(node)
@@ -79,14 +89,21 @@ class _Bare(ast.NodeTransformer):
         return self.generic_visit(node)
 
 
-def _code(path: str, source: bytes) -> CodeType:
-    return compile(_Bare().visit(ast.parse(source, path)), path, "exec", dont_inherit=True, optimize=0)
+def _code(name: str, source: bytes) -> CodeType:
+    path = f"enim/{name}.py"
+    code: CodeType = compile(_Bare().visit(ast.parse(source, path)), path, "exec", dont_inherit=True, optimize=0)
+    return code
 
 
 def main() -> None:
-    """Compile what stdin holds, both ways as JSON: path → bytes in hexadecimal."""
-    sources = {path: bytes.fromhex(content) for path, content in json.load(sys.stdin).items()}
-    json.dump({path: content.hex() for path, content in compiled(sources).items()}, sys.stdout)
+    """Compile what stdin holds: ``{"head_bytes", "sources"}``, and print ``{"tag", "version", "file"}``, as JSON.
+
+    Contents are in hexadecimal.
+    """
+    asked = json.load(sys.stdin)
+    sources = {name: bytes.fromhex(content) for name, content in asked["sources"].items()}
+    made = compiled(sources, asked["head_bytes"])
+    json.dump({"tag": made.tag, "version": made.version, "file": made.file.hex()}, sys.stdout)
 
 
 if __name__ == "__main__":

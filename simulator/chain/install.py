@@ -2,9 +2,9 @@
 
 Rules: a launcher names its interpreter absolutely, because a runtime need not set PATH, and starts it without site,
 user paths and PYTHON* variables (``-ISE``). The package lies in a folder named for its content: an upgrade replaces
-nothing that a running plugin may still load, and becomes effective with the rename of a launcher. The compiled
-file is for interpreters of one version; another one that has taken its place runs the sources beside it. Nothing is
-checked against the sources at run time, and no plugin writes a file.
+nothing that a running plugin may still load, and becomes effective with the rename of a launcher. The compiled file is
+for interpreters of the version that made it; another one that has taken its place runs the sources beside it. Nothing
+is checked against the sources at run time, and no plugin writes a file.
 
 Source: execve(2) "Interpreter scripts" (one argument, 127 bytes before Linux 5.1).
 """
@@ -21,12 +21,13 @@ from pathlib import Path
 
 import enim
 from enim import loading
-from simulator.chain import compiling, interpreter
+from simulator.chain import interpreter
 
 PACKAGES = ".enim"
 FLAGS = "-ISE"
 SHEBANG_BYTES_MAX = 127
 BARE = "bare-python"
+COMPILED = "plugins"
 
 _LAUNCHERS = {"enim": "__main__", "exclusive-device": "exclusive_main"}
 
@@ -44,14 +45,14 @@ def bundle(python: str = sys.executable) -> dict[str, bytes]:
     Raises:
         LabError: another interpreter than this one, and it does not compile the package.
     """
-    sources = {f"enim/{file.name}": file.read_bytes() for file in sorted(Path(next(iter(enim.__path__))).glob("*.py"))}
-    ((compiled, content),) = interpreter.compiled(python, sources).items()
-    tag = compiled.rpartition(".")[2]
-    everything = b"".join(path.encode() + b"\0" + source for path, source in sources.items())
-    home = f"{PACKAGES}/{tag}-{hashlib.sha256(everything).hexdigest()[:12]}"
-    files = {f"{home}/{path}": source for path, source in sources.items()} | {f"{home}/{compiled}": content}
+    sources = {file.stem: file.read_bytes() for file in sorted(Path(next(iter(enim.__path__))).glob("*.py"))}
+    made = interpreter.compiled(python, sources)
+    content = b"".join(f"enim/{name}.py".encode() + b"\0" + source for name, source in sources.items())
+    home = f"{PACKAGES}/{made.tag}-{hashlib.sha256(content).hexdigest()[:12]}"
+    files = {f"{home}/enim/{name}.py": source for name, source in sources.items()}
+    files[f"{home}/{COMPILED}"] = made.file
     for name, module in _LAUNCHERS.items():
-        files |= _launcher(name, module, os.path.realpath(python), home, tag)
+        files |= _launcher(name, module, os.path.realpath(python), home, made.version)
     return files
 
 
@@ -85,16 +86,13 @@ def write(directory: Path, files: Mapping[str, bytes]) -> None:
             raise
 
 
-def _launcher(name: str, module: str, python: str, home: str, tag: str) -> dict[str, bytes]:
-    """The files that start one plugin: a script, and one for sh before it where no shebang can name the interpreter.
-
-    Python compiles a script's lines at every start, so they are few.
-    """
+def _launcher(name: str, module: str, python: str, home: str, version: int) -> dict[str, bytes]:
+    """The files that start one plugin: a script, and one for sh before it where no shebang can name the interpreter."""
     script = (
         "import marshal, posix, sys\n"
         f'home, first = __file__.rpartition("/")[0] + {{folder!r}}, "{module}"\n'
-        f'if sys.implementation.cache_tag == "{tag}":\n'
-        f'    file = posix.open(home + "/{compiling.COMPILED}.{tag}", posix.O_RDONLY)\n'
+        f"if sys.hexversion >> 16 == {version:#x}:\n"
+        f'    file = posix.open(home + "/{COMPILED}", posix.O_RDONLY)\n'
         f"    exec(marshal.loads(posix.read(file, {loading.HEAD_BYTES})))\n"
         "sys.dont_write_bytecode = True\n"
         "sys.path.insert(0, home)\n"

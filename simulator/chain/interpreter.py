@@ -13,6 +13,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from enim import loading
 from simulator.chain import compiling, execute
 from simulator.errors import LabError
 
@@ -44,19 +45,21 @@ def find(python: str) -> str:
     return path
 
 
-def compiled(path: str, sources: Mapping[str, bytes]) -> dict[str, bytes]:
-    """The compiled form of sources (``compiling.compiled``), made by the interpreter ``path``, which ``find`` found.
+def compiled(path: str, sources: Mapping[str, bytes]) -> compiling.Compiled:
+    """The package that ``compiling.compiled`` makes, made by the interpreter ``path``, which ``find`` found.
 
     Raises:
         LabError: it fails.
     """
     if os.path.realpath(path) == os.path.realpath(sys.executable):
-        return compiling.compiled(sources)
-    question = json.dumps({name: content.hex() for name, content in sources.items()}).encode()
+        return compiling.compiled(sources, loading.HEAD_BYTES)
+    contents = {name: content.hex() for name, content in sources.items()}
+    question = json.dumps({"head_bytes": loading.HEAD_BYTES, "sources": contents}).encode()
     _, stdout, said = execute.program([path, _FLAGS, compiling.__file__], question, _TIMEOUT_S)
     try:
-        return {name: bytes.fromhex(content) for name, content in json.loads(stdout).items()}
-    except (ValueError, AttributeError) as error:
+        answer = json.loads(stdout)
+        return compiling.Compiled(answer["tag"], answer["version"], bytes.fromhex(answer["file"]))
+    except (ValueError, TypeError, KeyError) as error:
         raise LabError(f"{path} does not compile the plugins: {said or error}", _CURE) from error
 
 

@@ -27,8 +27,8 @@ Answer = TypeVar("Answer")
 
 _STOP_TIMEOUT_S = 2.0
 _SETTLE_TIMEOUT_S = 1.0
-_GIVE_WAY_S = 0.02  # no longer: an ENI that must come home is waited for too
 _FIRST_LOOK_S = 5.0
+_GIVE_WAY_S = 0.02  # no longer: an ENI that must come home is waited for too
 
 
 class Agent(effects.Agent, Protocol):

@@ -42,7 +42,7 @@ MODULES = {"enim": "__main__", "exclusive-device": "exclusive_main"}
 def parts_of(command: tuple) -> dict:
     """The parts of one call."""
     _, (binary,), environment, stdin, pause_ms = command
-    (compiled,) = Path(binary).parent.glob(".enim/*/plugins.*")
+    (compiled,) = Path(binary).parent.glob(".enim/*/plugins")
     python, module = side.interpreter(), MODULES[Path(binary).name]
     probe = [python, "-ISE", str(Path(__file__).with_name("parts.py")), binary, str(compiled), module]
     said = subprocess.run(probe, env=environment, input=stdin, capture_output=True, check=False)

@@ -20,7 +20,7 @@ import pytest
 
 from enim import netlink
 from simulator import parallel
-from simulator.chain import compiling, execute, install, trace
+from simulator.chain import execute, install, trace
 from simulator.lab import plugins
 from simulator.model import PluginCall, PluginOutcome
 from simulator.real import node
@@ -250,11 +250,10 @@ class Bench:
         (path,) = (path for path in self._bundle if path.endswith(f"/enim/{module}.py"))
         source = self._bundle[path].decode()
         assert source.count(old) == 1
-        files = {**self._bundle, path: source.replace(old, new).encode()}
-        home = path.removesuffix(f"enim/{module}.py")
-        sources = {name.removeprefix(home): file for name, file in files.items() if name.endswith(".py")}
-        files.update({f"{home}{name}": file for name, file in compiling.compiled(sources).items()})
-        return Bench(self._in_lab, files)
+        files = {
+            name: file for name, file in self._bundle.items() if not name.rpartition("/")[2].startswith(f"{module}.")
+        }
+        return Bench(self._in_lab, {**files, path: source.replace(old, new).encode()})
 
     def traces(self, groups: Sequence[Group]) -> Traces:
         """What each plugin does in an undisturbed ADD, and in the DEL after it."""

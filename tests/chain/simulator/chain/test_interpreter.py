@@ -1,15 +1,17 @@
 """An interpreter is asked what it is; what the plugins cannot run with is refused by name, with the cure."""
 
+import marshal
 import shutil
 import sys
 from pathlib import Path
 
 import pytest
 
+from enim import loading
 from simulator.chain import compiling, interpreter
 from simulator.errors import LabError
 
-SOURCES = {"package/loading.py": b"", "package/one.py": b"VALUE = 6 * 7\n"}
+SOURCES = {"loading": b"", "one": b"VALUE = 6 * 7\n"}
 
 
 @pytest.fixture
@@ -25,14 +27,17 @@ def pretended(tmp_path: Path):
 
 def test_each_python_is_found_and_compiles_for_itself(each_python):
     assert interpreter.find(each_python) == each_python
-    ((path, content),) = interpreter.compiled(each_python, SOURCES).items()
-    assert path.startswith("plugins.cpython-3")
-    assert b"VALUE" in content
+    made = interpreter.compiled(each_python, SOURCES)
+    assert made.tag == f"cpython-3{made.version & 0xFF}"
+    assert b"VALUE" in made.file
 
 
 def test_this_python_compiles_as_it_does_when_it_is_asked(pretended):
     wrapped = pretended(f'exec {sys.executable} "$@"')
-    assert list(interpreter.compiled(wrapped, SOURCES)) == list(compiling.compiled(SOURCES))
+    made = interpreter.compiled(wrapped, SOURCES)
+    assert made[:2] == compiling.compiled(SOURCES, loading.HEAD_BYTES)[:2]
+    places = marshal.loads(made.file[loading.HEAD_BYTES :])
+    assert list(places) == list(SOURCES)
 
 
 def test_name_is_looked_up_in_path(monkeypatch):

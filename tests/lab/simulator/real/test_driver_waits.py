@@ -14,6 +14,7 @@ from simulator.effects import (
     WaitForChange,
 )
 from simulator.errors import InvariantBroken
+from simulator.model import Link
 from simulator.real import driver
 
 PATIENCE_S = 10.0
@@ -203,19 +204,23 @@ def test_background_gives_way_to_a_request_but_not_to_one_that_waits(stage: Any,
 
 
 def test_background_gives_way_for_a_bounded_time(stage: Any) -> None:
-    looked = threading.Event()
+    looked, end = threading.Event(), threading.Event()
 
     def background() -> Flow[None]:
         yield WaitForChange(None)
         looked.set()
         yield WaitForChange(None)
 
-    kernel = SlowKernel(stage.Kernel())
-    agent = stage.driver(background, kernel)
+    class SlowKernel(stage.Kernel):  # type: ignore[name-defined,misc]
+        def links(self) -> tuple[Link, ...]:
+            end.wait(PATIENCE_S)
+            return ()
+
+    agent = stage.driver(background, SlowKernel())
     agent.start(lambda error: None)
     thread = threading.Thread(target=agent.run, args=(stage.asking(Persist(({},)), ListLinks()),))
     thread.start()
     assert looked.wait(PATIENCE_S)
-    kernel.may_answer.set()
+    end.set()
     thread.join(PATIENCE_S)
     agent.stop()
