@@ -18,9 +18,9 @@ from typing import Any, TypeAlias
 
 import pytest
 
-from enim import netlink
+from enim import loading, netlink
 from simulator import parallel
-from simulator.chain import execute, install, trace
+from simulator.chain import compiling, execute, install, trace
 from simulator.lab import plugins
 from simulator.model import PluginCall, PluginOutcome
 from simulator.real import node
@@ -250,10 +250,10 @@ class Bench:
         (path,) = (path for path in self._bundle if path.endswith(f"/enim/{module}.py"))
         source = self._bundle[path].decode()
         assert source.count(old) == 1
-        files = {
-            name: file for name, file in self._bundle.items() if not name.rpartition("/")[2].startswith(f"{module}.")
-        }
-        return Bench(self._in_lab, {**files, path: source.replace(old, new).encode()})
+        files = {**self._bundle, path: source.replace(old, new).encode()}
+        sources = {Path(name).stem: file for name, file in files.items() if Path(name).parent == Path(path).parent}
+        compiled = compiling.compiled(sources, loading.HEAD_BYTES).file
+        return Bench(self._in_lab, {**files, f"{Path(path).parents[1]}/{install.COMPILED}": compiled})
 
     def traces(self, groups: Sequence[Group]) -> Traces:
         """What each plugin does in an undisturbed ADD, and in the DEL after it."""
