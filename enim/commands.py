@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
     from typing import Any, TypeAlias
 
-    from enim import config
+    from enim import config, wishes
 
     Steps: TypeAlias = Generator[effects.Effect, Any, Any]
 
@@ -75,10 +75,10 @@ def allocate(checked: "config.Config") -> "Generator[effects.Effect, Any, result
     """
     settings.refuse_unusable(checked)
     routes, with_default = settings.routes(checked), settings.default_route(checked)
-    wishes = settings.wishes(checked)
-    request = _request("POST", checked, wishes.body())
+    wanted = yield from _wishes(checked)
     if not checked.netns_override and (yield effects.OwnNetns(checked.netns)):
         raise errors.CniError(errors.INVALID_NETNS, "CNI_NETNS is the plugin's own network namespace", checked.netns)
+    request = _request("POST", checked, wanted.body() if wanted else b"")
     try:
         reply = yield from _ask(checked, request, ADD_BUDGET)
     except errors.CniError:
@@ -88,7 +88,7 @@ def allocate(checked: "config.Config") -> "Generator[effects.Effect, Any, result
     if 400 <= reply.status < 500:
         raise _refusal(reply, "the agent refused the ENI")
     try:
-        allocation, name, ifindex = yield from _accept(checked, reply, wishes)
+        allocation, name, ifindex = yield from _accept(checked, reply, wanted)
         return result.of_allocation(allocation, name, ifindex, routes, with_default=with_default)
     except Exception as failure:  # noqa: BLE001 -- whatever it is, the ENI must go back
         raise (yield from roll_back(checked, failure)) from None
@@ -118,7 +118,7 @@ def roll_back(checked: "config.Config", failure: Exception) -> "Generator[effect
 
 
 def _accept(
-    checked: "config.Config", reply: wire.Reply, wishes: settings.Wishes
+    checked: "config.Config", reply: wire.Reply, wanted: "wishes.Wishes | None"
 ) -> "Generator[effects.Effect, Any, tuple[wire.Allocation, str, int]]":
     """The ENI that a good answer grants, with its name and its index on the host."""
     if reply.status >= 500:
@@ -130,14 +130,25 @@ def _accept(
     except wire.WireError as error:
         raw = reply.body.decode("utf-8", "replace")[:256]
         raise errors.CniError(errors.BAD_AGENT_REPLY, f"the agent's answer is {error.text}"[:256], raw) from None
-    if unmet := wishes.unmet(allocation):
+    if wanted and (unmet := wanted.unmet(allocation)):
         granted = ", ".join([address.ip for address in allocation.addresses])
         raise errors.CniError(errors.NOT_GRANTED, f"the agent did not grant {unmet}", f"it granted {granted}")
     if checked.type == settings.HOST_DEVICE:
         name, ifindex = yield from _check_moved(checked, allocation)
     else:
         name, ifindex = yield from _find_at_home(allocation)
+        if wanted and not wanted.is_device(name, allocation.mac):
+            text = f"the agent did not grant the device {wanted.device}"[:256]
+            raise errors.CniError(errors.NOT_GRANTED, text, f"it granted {name}, {allocation.mac}")
     return allocation, name, ifindex
+
+
+def _wishes(checked: "config.Config") -> "Generator[effects.Effect, Any, wishes.Wishes | None]":
+    if not settings.may_wish(checked):
+        return None
+    from enim import wishes  # noqa: PLC0415 -- few calls have any
+
+    return (yield from wishes.resolve(checked, wishes.read(checked)))
 
 
 def _check_moved(checked: "config.Config", allocation: wire.Allocation) -> "Steps":

@@ -99,6 +99,19 @@ class FindLink(Effect):
         self.netns = netns
 
 
+class DeviceName(Effect):
+    """Outcome: the name of the link of a PCI or auxiliary device in the plugin's own netns, "" if none is shown.
+
+    Args:
+        device: its id on the bus, such as ``0000:04:00.5`` or ``mlx5_core.sf.4``.
+    """
+
+    __slots__ = ("device",)
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+
+
 class Link:
     """A link as the kernel shows it: ifindex (int ≥ 1), name, mac (lower case, ``aa:bb:…``), alias ("" for none)."""
 

@@ -10,7 +10,7 @@ An entry point is this, and nothing more:
 
 ``run`` reads and checks the Config (``config.read``), runs the flow, prints a ``CniError`` (any exception becomes one)
 and returns the exit code; it also answers VERSION and the call without a command. ``process.HANDLERS`` carries out Now,
-Sleep, Request, OwnNetns, NetnsAlive, FindLink, Print and Log. ``drive(flow, handlers)`` is the loop alone.
+Sleep, Request, OwnNetns, NetnsAlive, FindLink, DeviceName, Print and Log. ``drive(flow, handlers)`` is the loop alone.
 
 Rules: stdout is written here only, and whole; no traceback is printed. ``rtnetlink`` and ``log`` are imported when they
 are needed.
@@ -190,6 +190,12 @@ def _find_link(effect: effects.FindLink) -> "effects.Link | None":
     return rtnetlink.find_link(effect)
 
 
+def _device_name(effect: effects.DeviceName) -> str:
+    from enim import devices  # noqa: PLC0415 -- few calls name a device
+
+    return devices.name_of(effect.device)
+
+
 def _print(effect: effects.Print) -> None:
     _write(1, effect.data)
 
@@ -208,6 +214,7 @@ HANDLERS: "Handlers" = {
     effects.OwnNetns: _own_netns,
     effects.NetnsAlive: _netns_alive,
     effects.FindLink: _find_link,
+    effects.DeviceName: _device_name,
     effects.Print: _print,
     effects.Log: _log,
 }

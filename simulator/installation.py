@@ -118,8 +118,8 @@ def write_conflist(file: Path, chain: str, name: str, socket: str) -> None:
     plugin = dict(network.plugins[0])
     if not socket:
         plugin["ipam"] = {key: value for key, value in plugin["ipam"].items() if key != "socket"}
-    if chain == "host-device":
-        plugin["capabilities"] = {"deviceID": True}  # which NIC: a device plugin says so for each pod
+    # What a runtime asks for reaches the plugins only if the network says that they take it.
+    plugin["capabilities"] = dict.fromkeys(("deviceID", "ipRanges", "ips", "mac"), True)
     content = json.dumps({"cniVersion": network.cni_version, "name": name, "plugins": [plugin]}, indent=2) + "\n"
     try:
         is_there, is_plain = os.path.lexists(file), file.is_file() and not file.is_symlink()

@@ -88,6 +88,11 @@ class Route(Strict):
 
     dst: str
     gw: str | None = None
+    mtu: int | None = None
+    advmss: int | None = None
+    priority: int | None = None
+    table: int | None = None
+    scope: int | None = Field(default=None, description="0 global, 253 link, 254 host")
 
 
 class PluginIpam(BaseModel):

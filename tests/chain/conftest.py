@@ -108,6 +108,7 @@ class Caller:
         command: str = "ADD",
         ipam: dict[str, Any] | str | None = None,
         *,
+        document: dict[str, Any] | None = None,
         stdout: int = subprocess.PIPE,
         **changes: Any,
     ) -> subprocess.CompletedProcess[bytes]:
@@ -116,6 +117,7 @@ class Caller:
         Args:
             command: CNI_COMMAND.
             ipam: what ``ipam`` has besides; a text is all of it.
+            document: all of the network configuration, in place of what else it would be.
             stdout: where the plugin prints.
             changes: in capitals variables, the others members of the network configuration.
         """
@@ -126,7 +128,7 @@ class Caller:
             [self.program],
             check=False,
             env=environment,
-            input=json.dumps(netconf).encode(),
+            input=json.dumps(document or netconf).encode(),
             stdout=stdout,
             stderr=subprocess.PIPE,
             timeout=20,
@@ -153,35 +155,44 @@ def call_plugin(plugins: Path) -> Callable[..., Caller]:
     return lambda name, *arguments, **netconf: Caller(plugins / name, *arguments, **netconf)
 
 
-@pytest.fixture
-def run_agent() -> Callable[..., contextlib.AbstractContextManager[Path]]:
-    """Runs ``enim-lab agent`` with its own ENIs, in a lab; gives its socket when all of them are free.
+class RealAgent:
+    """``enim-lab agent`` with its own ENIs. Use it in ``in_lab``: its hardware process ends with the lab."""
 
-    Use it in ``in_lab``: what it starts ends with the lab.
-    """
+    def __init__(self, scratch: Path, enis: int) -> None:
+        self.socket = scratch / "agent.sock"
+        self._control = scratch / "control.sock"
+        self._enis = enis
+        command = [sys.executable, "-m", "simulator", "agent", "--enis", str(enis), "--socket", str(self.socket)]
+        places = ["--control", str(self._control), "--state", str(scratch / "state.db")]
+        self._process = subprocess.Popen([*command, *places])
+
+    def await_free(self) -> None:
+        """Wait until all ENIs are free; the agent has to see its NICs, which it does after it listens."""
+        question = effects.Request(str(self._control), wire.Request("GET", "/state"), 1000)
+        deadline = time.monotonic() + 10
+        states: list[str] = []
+        while states != ["free"] * self._enis:
+            assert time.monotonic() < deadline, f"the agent's ENIs are {states}"
+            time.sleep(0.02)
+            with contextlib.suppress(errors.Unreachable, errors.Interrupted):
+                states = [one["state"] for one in json.loads(transport.round_trip(question).body)["records"]]
+
+    def stop(self) -> None:
+        self._process.terminate()
+        self._process.wait()
+
+
+@pytest.fixture
+def run_agent() -> Callable[[Path, int], contextlib.AbstractContextManager[RealAgent]]:
+    """Runs a ``RealAgent`` from when all of its ENIs are free."""
 
     @contextlib.contextmanager
-    def run(scratch: Path, enis: int) -> Iterator[Path]:
-        public, control, state = (scratch / name for name in ("agent.sock", "control.sock", "state.db"))
-        command = [sys.executable, "-m", "simulator", "agent", "--enis", str(enis)]
-        command += ["--socket", str(public), "--control", str(control), "--state", str(state)]
-        with subprocess.Popen(command) as process:
-            try:
-                _await_free(control, enis)
-                yield public
-            finally:
-                process.terminate()
+    def run(scratch: Path, enis: int) -> Iterator[RealAgent]:
+        agent = RealAgent(scratch, enis)
+        try:
+            agent.await_free()
+            yield agent
+        finally:
+            agent.stop()
 
     return run
-
-
-def _await_free(control: Path, enis: int) -> None:
-    """Wait until the agent has seen its NICs, which it does after it listens."""
-    question = effects.Request(str(control), wire.Request("GET", "/state"), 1000)
-    deadline = time.monotonic() + 10
-    states: list[str] = []
-    while states != ["free"] * enis:
-        assert time.monotonic() < deadline, f"the agent's ENIs are {states}"
-        time.sleep(0.02)
-        with contextlib.suppress(errors.Unreachable, errors.Interrupted):
-            states = [one["state"] for one in json.loads(transport.round_trip(question).body)["records"]]

@@ -94,6 +94,7 @@ class Edge:
             effects.OwnNetns: lambda _: self.tape.rarely(32),
             effects.NetnsAlive: lambda _: not self.tape.rarely(16),
             effects.FindLink: self._find_link,
+            effects.DeviceName: lambda _: "" if self.tape.rarely(2) else HOME_NAME,
             effects.Print: self._print,
             effects.Log: lambda effect: self.notes.append(effect.text),
             effects.MoveIn: self._move_in,

@@ -34,6 +34,11 @@ def test_entry_point_loads_only_what_is_listed(module: str) -> None:
     assert foreign - ALLOWED - ALLOWED_OS == set()
 
 
+def test_what_few_calls_need_is_not_loaded_beforehand() -> None:
+    few = {"enim.devices", "enim.exclusive_upkeep", "enim.upkeep", "enim.wishes"}
+    assert (loaded("enim.__main__") | loaded("enim.exclusive_main")) & few == set()
+
+
 def test_enim_does_not_load_the_upper_plugin() -> None:
     assert loaded("enim.__main__") & {"enim.exclusive", "enim.exclusive_main", "enim.rtnetlink"} == set()
 

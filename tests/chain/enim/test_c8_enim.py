@@ -166,8 +166,8 @@ def test_c8_13_without_a_pod_the_owner_is_the_container(enim, agent):
 
 def test_c8_14_a_second_interface_of_a_pod_does_not_evict_the_first(in_lab, run_agent, call_plugin):
     def play(scratch):
-        with run_agent(scratch, enis=2) as socket:
-            enim = call_plugin("enim", socket, "/dev/null", type="exclusive-device")
+        with run_agent(scratch, enis=2) as agent:
+            enim = call_plugin("enim", agent.socket, "/dev/null", type="exclusive-device")
             first = enim.succeed()
             return first, enim.fail(CNI_IFNAME="net1"), enim.succeed(), enim.succeed("DEL", CNI_IFNAME="net1")
 

@@ -153,7 +153,9 @@ def test_conflist_is_written_for_either_chain_and_never_over_another(tmp_path: P
     file = tmp_path / "net.d/10-enim.conflist"
     installation.write_conflist(file, "exclusive-device", "podnet", "/run/agent.sock")
     (plugin,) = json.loads(file.read_text())["plugins"]
-    assert plugin == {"type": "exclusive-device", "ipam": {"type": "enim", "socket": "/run/agent.sock"}}
+    capabilities = {"deviceID": True, "ipRanges": True, "ips": True, "mac": True}
+    ipam = {"type": "enim", "socket": "/run/agent.sock"}
+    assert plugin == {"type": "exclusive-device", "ipam": ipam, "capabilities": capabilities}
     installation.write_conflist(file, "exclusive-device", "podnet", "/run/agent.sock")
     with pytest.raises(LabError, match="is there already, and is another one"):
         installation.write_conflist(file, "host-device", "podnet", "")
@@ -164,4 +166,4 @@ def test_conflist_is_written_for_either_chain_and_never_over_another(tmp_path: P
     file.unlink()
     installation.write_conflist(file, "host-device", "podnet", "")
     (plugin,) = json.loads(file.read_text())["plugins"]
-    assert plugin == {"type": "host-device", "ipam": {"type": "enim"}, "capabilities": {"deviceID": True}}
+    assert plugin == {"type": "host-device", "ipam": {"type": "enim"}, "capabilities": capabilities}
