@@ -217,9 +217,11 @@ def residents() -> tuple[list[str], int]:
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # it ends just now
             command = (process / "cmdline").read_text().replace("\0", " ").strip()
-            held = [file.stat() for file in [process / "ns/net", *(process / "fd").iterdir()]]
-            namespaces |= {one.st_ino for one in held if one.st_dev == nsfs}
             programs += [command] if command else []  # a zombie has none
+            for file in (process / "ns/net", *(process / "fd").iterdir()):
+                with contextlib.suppress(OSError):  # it is closed just now
+                    held = file.stat()
+                    namespaces |= {held.st_ino} if held.st_dev == nsfs else set()
     return sorted(programs), len(namespaces)
 
 

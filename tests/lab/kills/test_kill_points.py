@@ -47,7 +47,7 @@ BY_DEL, BY_END, BY_NEWER = "DEL", "no DEL, and its netns ends", "no DEL, and a n
 THEN = {
     BY_DEL: """
   - del: {container: c1}
-  - eventually: {enis: {free: 2}}
+  - eventually: {enis: {free: 2}, within: 10s}
     name: the netns still lives
   - netns.delete: c1
 """,
@@ -55,13 +55,13 @@ THEN = {
   - runtime.forget: c1
   - netns.delete: c1
   - clock.advance: 3m
-  - eventually: {enis: {free: 2}, owner: {default/web-0: null}}
+  - eventually: {enis: {free: 2}, owner: {default/web-0: null}, within: 10s}
 """,
     BY_NEWER: """
   - runtime.forget: c1
   - add: {pod: default/web-0, container: c2}
   - clock.advance: 3s
-  - eventually: {enis: {free: 1, in_use: 1}, owner: {default/web-0: c2}}
+  - eventually: {enis: {free: 1, in_use: 1}, owner: {default/web-0: c2}, within: 10s}
     name: the netns of c1 still lives
   - echo: {container: c2}
 """,
@@ -73,10 +73,10 @@ UNRECORDED = """
   - runtime.forget: c1
   - add: {pod: default/web-0, container: c2}
   - clock.advance: 60s
-  - eventually: {enis: {absent: 1, in_use: 1}, owner: {default/web-0: c2}}
+  - eventually: {enis: {absent: 1, in_use: 1}, owner: {default/web-0: c2}, within: 10s}
     name: the netns of c1 still lives
   - netns.delete: c1
-  - eventually: {enis: {free: 1, in_use: 1}}
+  - eventually: {enis: {free: 1, in_use: 1}, within: 10s}
 """
 # Its DEL fails where it finds no NIC of the pod-side name: where its ADD has not moved the NIC yet, or not renamed it
 # either. A runtime removes the netns then, and its next DEL succeeds.
@@ -91,12 +91,12 @@ UNMARKED = """
     expect: {error: {code: 999, text: Link not found}, enis: {absent: 1, free: 1}}
   - netns.delete: c1
   - del: {container: c1, netns: ""}
-  - eventually: {enis: {free: 2}}
+  - eventually: {enis: {free: 2}, within: 10s}
 """
 # Killed after its DEL has renamed the NIC, it does not find it again either; but the agent was told, and fetches it.
 HALF_RETURNED = """
   - clock.advance: 3s
-  - eventually: {enis: {free: 2}}
+  - eventually: {enis: {free: 2}, within: 10s}
     name: the netns still lives
   - del: {container: c1}
     expect: {error: {code: 999, text: Link not found}}
@@ -234,7 +234,7 @@ STDOUTS = (
     NO_READER,
 )
 UNDONE = """
-  - eventually: {enis: {free: 2}}
+  - eventually: {enis: {free: 2}, within: 10s}
     name: without any DEL, while the netns lives
 """
 
