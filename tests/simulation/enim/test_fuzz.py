@@ -46,7 +46,7 @@ def test_tape_of_zeros_is_an_add_that_ends_well():
 
 
 def no_roll_back(_checked, failure):
-    return failure
+    return commands._coded(failure)
     yield
 
 
