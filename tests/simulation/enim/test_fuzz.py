@@ -12,7 +12,7 @@ from pathlib import Path
 import fuzz_run
 import fuzz_verdict
 import pytest
-from fuzz_tape import Tape
+from fuzz_tape import ODD_VALUES, PATHS, Tape, changed
 
 from enim import commands, errors, exclusive, framing, jsonio
 
@@ -40,6 +40,16 @@ def test_tape_of_zeros_is_an_add_that_ends_well():
     assert fuzz_verdict.play(b"") == fuzz_verdict.play(bytes(96)) == ""
     assert Tape().pick((7, 8)) == 7
     assert not Tape().rarely(256)
+
+
+def test_tape_makes_the_same_call_whatever_was_played_before():
+    before = repr(ODD_VALUES)
+    first = (PATHS.index(("ipam",)), 0, ODD_VALUES.index({}))
+    second = (PATHS.index(("ipam", "type")), 0, ODD_VALUES.index("enim"))
+    tape, netconf = Tape(bytes(first + second)), {}
+    for _ in (first, second):
+        changed(tape, netconf, PATHS)
+    assert (netconf, repr(ODD_VALUES)) == ({"ipam": {"type": "enim"}}, before)
 
 
 # Faults that are planted must be found
