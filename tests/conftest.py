@@ -62,8 +62,11 @@ def found_python(minor: int) -> str:
         shutil.which(f"python3.{minor}") or "",
     ]
     question = ["-IS", "-c", "import sys; print(*sys.version_info[:2])"]
-    for path in filter(os.path.exists, candidates):
-        said = subprocess.run([path, *question], check=False, capture_output=True, text=True).stdout
+    for path in candidates:
+        try:
+            said = subprocess.run([path, *question], check=False, capture_output=True, text=True).stdout
+        except OSError:
+            continue  # it is not there, or no program of this user's
         if said.split() == ["3", str(minor)]:
             return path
     return ""

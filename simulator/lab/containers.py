@@ -336,5 +336,10 @@ def _asking(what: str) -> Iterator[None]:
 
 
 def _text(error: Exception) -> str:
-    said = getattr(error, "explanation", None) or error
-    return " ".join(str(said).split())[:256]
+    """What the engine said, else what the kernel said at the bottom of the libraries' errors, else the error."""
+    said = getattr(error, "explanation", None)
+    below: BaseException | None = error
+    while not said and below is not None:
+        said = below.strerror if isinstance(below, OSError) else None
+        below = below.__cause__ or below.__context__
+    return " ".join(str(said or error).split())[:256]

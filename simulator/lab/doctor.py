@@ -181,7 +181,7 @@ def _asked(attempt: Attempt, backend: Backend) -> tuple[bool, dict[str, str]]:
 
 def _try_engine(engine: Engine) -> Finding:
     """Whether one answers; whether it can hold a node is only known when it has the image of one."""
-    name = "a container engine that answers, for --lab docker"
+    name = "an engine for --lab docker"
     try:
         engine()
     except LabError as error:

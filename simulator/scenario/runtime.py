@@ -12,6 +12,7 @@ from typing import Any
 
 from enim import errors
 from simulator.agent import audit
+from simulator.agent.grants import Grant
 from simulator.chain import plan
 from simulator.effects import World
 from simulator.model import Attachment, EniRecord, PluginOutcome
@@ -83,7 +84,7 @@ class Runtime:
         self._auditor.adding(attachment, container.pod)
         return attachment, self._drive(self._libcni.add(network, sandbox))
 
-    def read(self, attachment: Attachment, result: Mapping[str, Any]) -> audit.Grant:
+    def read(self, attachment: Attachment, result: Mapping[str, Any]) -> Grant:
         """What a result gives its attachment."""
         has_eni = "enim" in self._scenario.plugins(self._chain)
         try:
@@ -91,7 +92,7 @@ class Runtime:
         except ValueError as error:
             raise StepFailed(str(error)) from error
 
-    def keep(self, grant: audit.Grant, result: Mapping[str, Any]) -> None:
+    def keep(self, grant: Grant, result: Mapping[str, Any]) -> None:
         """A result was right: later steps can speak of it."""
         name, ifname = grant.attachment.container_id, grant.attachment.ifname
         container = self._containers[name]

@@ -56,6 +56,7 @@ ARGUMENTS = (
         b"IP=" + b"1" * 5000,
         b"K8S_POD_NAME=\xff\n;IgnoreUnknown=1",
     ),
+    *(b"MAC=02:e1:00:00:00:01", b"MAC=02:E1:00:00:00:99;K8S_POD_UID=7", b"MAC=x", b"IP=192.0.2.10,;MAC="),
     b"IgnoreUnknown=true;K8S_POD_NAMESPACE=%2F;K8S_POD_NAME=a&containerID=c2",
 )
 NETNS_PATHS = (NETNS.encode(), b"", b"/proc/1/ns/net", b"relative", b"/run/netns/\xff", b"/" + b"x" * 5000)
@@ -77,6 +78,7 @@ PATHS = tuple(
         ),
         *("hwaddr", "pciBusID", "kernelpath", "capabilities", "delegate", "log-file", "log-format", "IPAM", "Name"),
         *("mtu", "keep", "validAttachments", "cni.dev~valid-attachments", "cni.dev~attachments", "disableCheck"),
+        *("runtimeConfig/mac", "args/cni/mac", "ipam/default-route", "dad"),
     )
 )
 ODD_VALUES: tuple[Any, ...] = (

@@ -48,7 +48,9 @@ def test_several_at_once() -> None:
 
 def test_a_baseline_that_is_not_here_is_named_and_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     there = plugins.find()
-    monkeypatch.setattr(plugins, "find", lambda *_: {name: path for name, path in there.items() if name != "static"})
+    monkeypatch.setattr(
+        plugins, "find", lambda *_, **__: {name: path for name, path in there.items() if name != "static"}
+    )
     found = bench(chain="exclusive-device")
     said = "the static plugin cannot be started here; run `enim-lab doctor --install`"
     assert found.left_out == {"host-device+static": said}

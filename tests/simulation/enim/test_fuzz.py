@@ -21,6 +21,7 @@ WORKERS = int(os.environ.get("ENIM_FUZZ_WORKERS", "1"))
 SCRIPT = Path(fuzz_run.__file__)
 
 
+@pytest.mark.timeout(7200)
 def test_no_input_breaks_a_plugin_or_leaks_an_eni():
     if WORKERS == 1:
         assert not (problem := fuzz_run.run(COUNT, 0)), problem

@@ -27,7 +27,7 @@ WritePlugin: TypeAlias = Callable[[Path], Path]
 UNSHARE = {"x86_64": 272, "aarch64": 97}  # the number of the system call
 NAMESPACES = "user, mount, pid and network namespaces, fresh /proc, tmpfs"
 TAKEN = "ENIs of the kind that runs take"
-ENGINE = "a container engine that answers, for --lab docker"
+ENGINE = "an engine for --lab docker"
 
 
 def forbid_unshare() -> None:
