@@ -11,8 +11,6 @@ none.
 Source: contract A7, C5 (deadlines), C9 R1 to R7; design D2 to D6, D13.
 """
 
-import errno
-
 from enim import effects, errors, result, settings, wire
 
 TYPE_CHECKING = False
@@ -20,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
     from typing import Any, TypeAlias
 
-    from enim import config
+    from enim import config, wishes
 
     Steps: TypeAlias = Generator[effects.Effect, Any, Any]
 
@@ -37,7 +35,7 @@ ROLL_BACK_BUDGET = (10_000, 10_000, 10_000)
 PAUSE_MS = 50
 PAUSE_MS_MAX = 1_000
 
-RETRIED = (errno.ENOENT, errno.ECONNREFUSED, errno.EAGAIN)  # the agent is restarting, or its backlog is full
+RETRIED = ("ENOENT", "ECONNREFUSED", "EAGAIN")  # the agent is restarting, or its backlog is full
 
 
 def add(checked: "config.Config") -> "effects.Flow":
@@ -76,11 +74,11 @@ def allocate(checked: "config.Config") -> "Generator[effects.Effect, Any, result
             given back.
     """
     settings.refuse_unusable(checked)
-    routes = settings.routes(checked)
-    wishes = settings.wishes(checked)
-    request = _request("POST", checked, wishes.body())
+    routes, with_default = settings.routes(checked), settings.default_route(checked)
+    wanted = yield from _wishes(checked)
     if not checked.netns_override and (yield effects.OwnNetns(checked.netns)):
         raise errors.CniError(errors.INVALID_NETNS, "CNI_NETNS is the plugin's own network namespace", checked.netns)
+    request = _request("POST", checked, wanted.body() if wanted else b"")
     try:
         reply = yield from _ask(checked, request, ADD_BUDGET)
     except errors.CniError:
@@ -90,7 +88,8 @@ def allocate(checked: "config.Config") -> "Generator[effects.Effect, Any, result
     if 400 <= reply.status < 500:
         raise _refusal(reply, "the agent refused the ENI")
     try:
-        return (yield from _accept(checked, reply, wishes, routes))
+        allocation, name, ifindex = yield from _accept(checked, reply, wanted)
+        return result.of_allocation(allocation, name, ifindex, routes, with_default=with_default)
     except Exception as failure:  # noqa: BLE001 -- whatever it is, the ENI must go back
         raise (yield from roll_back(checked, failure)) from None
 
@@ -119,8 +118,9 @@ def roll_back(checked: "config.Config", failure: Exception) -> "Generator[effect
 
 
 def _accept(
-    checked: "config.Config", reply: wire.Reply, wishes: settings.Wishes, routes: "tuple[result.Route, ...]"
-) -> "Generator[effects.Effect, Any, result.Result]":
+    checked: "config.Config", reply: wire.Reply, wanted: "wishes.Wishes | None"
+) -> "Generator[effects.Effect, Any, tuple[wire.Allocation, str, int]]":
+    """The ENI that a good answer grants, with its name and its index on the host."""
     if reply.status >= 500:
         raise _refusal(reply, "the agent has no ENI to give")
     if reply.status != 200:
@@ -130,14 +130,25 @@ def _accept(
     except wire.WireError as error:
         raw = reply.body.decode("utf-8", "replace")[:256]
         raise errors.CniError(errors.BAD_AGENT_REPLY, f"the agent's answer is {error.text}"[:256], raw) from None
-    if unmet := wishes.unmet(allocation):
+    if wanted and (unmet := wanted.unmet(allocation)):
         granted = ", ".join([address.ip for address in allocation.addresses])
         raise errors.CniError(errors.NOT_GRANTED, f"the agent did not grant {unmet}", f"it granted {granted}")
     if checked.type == settings.HOST_DEVICE:
         name, ifindex = yield from _check_moved(checked, allocation)
     else:
         name, ifindex = yield from _find_at_home(allocation)
-    return result.of_allocation(allocation, name, ifindex, routes)
+        if wanted and not wanted.is_device(name, allocation.mac):
+            text = f"the agent did not grant the device {wanted.device}"[:256]
+            raise errors.CniError(errors.NOT_GRANTED, text, f"it granted {name}, {allocation.mac}")
+    return allocation, name, ifindex
+
+
+def _wishes(checked: "config.Config") -> "Generator[effects.Effect, Any, wishes.Wishes | None]":
+    if not settings.may_wish(checked):
+        return None
+    from enim import wishes  # noqa: PLC0415 -- few calls have any
+
+    return (yield from wishes.resolve(checked, wishes.read(checked)))
 
 
 def _check_moved(checked: "config.Config", allocation: wire.Allocation) -> "Steps":
@@ -192,7 +203,7 @@ def _ask(checked: "config.Config", request: wire.Request, budget: tuple[int, int
             return (yield effects.Request(socket, request, min(request_ms, start + whole_ms - now)))
         except errors.Unreachable as failure:
             now = yield effects.Now()
-            if failure.errno not in RETRIED or now + pause >= start + connect_ms:
+            if not _is_retried(failure) or now + pause >= start + connect_ms:
                 text = f"the agent cannot be reached at {socket}"[:256]
                 raise errors.CniError(errors.TRY_AGAIN_LATER, text, failure.text[:256]) from None
         except errors.Interrupted:
@@ -202,6 +213,12 @@ def _ask(checked: "config.Config", request: wire.Request, budget: tuple[int, int
         yield effects.Sleep(pause)
         now += pause
         pause = min(2 * pause, PAUSE_MS_MAX)
+
+
+def _is_retried(failure: errors.Unreachable) -> bool:
+    import errno  # noqa: PLC0415 -- where all goes well nobody needs it, and loading it takes 0.05 ms
+
+    return errno.errorcode.get(failure.errno) in RETRIED
 
 
 def _is_released(reply: wire.Reply) -> bool:

@@ -6,7 +6,7 @@ sends the outcome back, or throws the failure into the flow at the yield. Every 
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Mapping
     from typing import Any, TypeAlias
 
     Flow: TypeAlias = Generator["Effect", Any, None]
@@ -99,6 +99,19 @@ class FindLink(Effect):
         self.netns = netns
 
 
+class DeviceName(Effect):
+    """Outcome: the name of the link of a PCI or auxiliary device in the plugin's own netns, "" if none is shown.
+
+    Args:
+        device: its id on the bus, such as ``0000:04:00.5`` or ``mlx5_core.sf.4``.
+    """
+
+    __slots__ = ("device",)
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+
+
 class Link:
     """A link as the kernel shows it: ifindex (int ≥ 1), name, mac (lower case, ``aa:bb:…``), alias ("" for none)."""
 
@@ -129,22 +142,32 @@ class MoveIn(Effect):
 class Configure(Effect):
     """Set a link of ``netns`` up, with addresses and routes.
 
-    Outcome: None. Failures: ``KernelError``; what was done until then stays done.
+    Outcome: None, when the addresses can be used. Failures: ``KernelError``; what was done until then stays done.
 
     Args:
         addresses: CIDR texts such as ``192.0.2.10/24``.
-        routes: ``(dst, gw)`` CIDR text and gateway text ("" for an on-link route), added in this order.
+        routes: ``(dst, gw, attributes)``, added in this order: CIDR text, gateway text ("" for none), and by name what
+            CNI 1.1.0 has besides: mtu, advmss, priority, table, scope (int).
+        dad: whether IPv6 addresses first undergo duplicate address detection; an address that another host has is a
+            failure then.
     """
 
-    __slots__ = ("addresses", "ifname", "netns", "routes")
+    __slots__ = ("addresses", "dad", "ifname", "netns", "routes")
 
     def __init__(
-        self, netns: str, ifname: str, addresses: tuple[str, ...], routes: tuple[tuple[str, str], ...]
+        self,
+        netns: str,
+        ifname: str,
+        addresses: tuple[str, ...],
+        routes: "tuple[tuple[str, str, Mapping[str, int]], ...]",
+        *,
+        dad: bool = False,
     ) -> None:
         self.netns = netns
         self.ifname = ifname
         self.addresses = addresses
         self.routes = routes
+        self.dad = dad
 
 
 class Addresses(Effect):

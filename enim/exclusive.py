@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     Steps: TypeAlias = Generator[effects.Effect, Any, Any]
 
 FREE_NAME = "dev%d"  # "any free name": the agent knows its NICs by MAC, and restores their names
-LINK_SCOPE = 253  # RT_SCOPE_LINK
-UNCHANGED = {"table": (0, result.MAIN_TABLE), "priority": (0,), "scope": (0, LINK_SCOPE)}  # what a route may ask for
+SCOPE_MAX = 255  # of a route: the kernel keeps it in one byte
+CODE_MAX = 2**32 - 1  # Go's uint on the smallest machine: no runtime could read a larger one
 
 
 def add(checked: config.Config) -> "effects.Flow":
@@ -35,7 +35,7 @@ def add(checked: config.Config) -> "effects.Flow":
             CNI or names no NIC. Then the NIC is at home and nothing is allocated, or ``details`` says what could not
             be undone.
     """
-    plugin = ipam_plugin(checked)
+    plugin, dad = ipam_plugin(checked), _wants_detection(checked)
     yield from _check_netns(checked)
     home_name = ""  # of the NIC, once it is in the pod
     try:
@@ -48,13 +48,15 @@ def add(checked: config.Config) -> "effects.Flow":
         raise refusal
     try:
         granted = _granted(plugin, code, stdout)
-        routes = yield from _routes(checked, granted)
+        routes = _routes(granted)
         link = yield from _nic(granted)
         yield effects.MoveIn(link.ifindex, checked.netns, checked.ifname, link.name)
         home_name = link.name
         wanted = tuple([address.address for address in granted.addresses])
-        yield effects.Configure(checked.netns, checked.ifname, wanted, routes)
-        yield effects.Print(result.encode(_own_result(checked, granted, link.mac), checked.version, checked.shape))
+        made = tuple([(route.dst, gateway, route.attributes) for route, gateway in routes])
+        yield effects.Configure(checked.netns, checked.ifname, wanted, made, dad=dad)
+        own = _own_result(checked, granted, link.mac, tuple([route for route, _ in routes]))
+        yield effects.Print(result.encode(own, checked.version, checked.shape))
     except Exception as failure:  # noqa: BLE001 -- whatever it is, the NIC must go back
         raise (yield from _undo(checked, plugin, home_name, failure)) from None
 
@@ -96,6 +98,14 @@ def ipam_plugin(checked: config.Config) -> str:
 def delegation(checked: config.Config, plugin: str, command: str) -> effects.Delegate:
     """Running the IPAM plugin, in a process of its own if ``delegate`` is ``exec``."""
     return effects.Delegate(plugin, command, checked.stdin, in_process=checked.member("delegate") != "exec")
+
+
+def _wants_detection(checked: config.Config) -> bool:
+    """``dad``: whether IPv6 addresses undergo duplicate address detection. The cloud gives an address out once."""
+    wanted = checked.member("dad")
+    if wanted is None or isinstance(wanted, bool):
+        return bool(wanted)
+    raise errors.CniError(errors.INVALID_CONFIG, "dad must be true or false", f"it is {wanted!r}"[:256])
 
 
 def _check_netns(checked: config.Config) -> "Steps":
@@ -149,31 +159,28 @@ def _nic(granted: result.Result) -> "Steps":
     return link
 
 
-def _routes(checked: config.Config, granted: result.Result) -> "Steps":
-    """Destinations and gateways to configure: without a ``gw``, the first gateway of the family, else on-link."""
+def _routes(granted: result.Result) -> tuple[tuple[result.Route, str], ...]:
+    """The routes to make, each with its gateway: its own, or the first one of its family, or "" for none."""
     gateways: dict[int, str] = {}
     for address in granted.addresses:
         if address.gateway:
             gateways.setdefault(address.family, address.gateway)
-    routes: dict[tuple[str, str], None] = {}
-    for route in granted.routes:
-        for name, value in route.attributes.items():
-            if name not in UNCHANGED:
-                yield _log(checked, f"{name} {value} of the route to {route.dst} is not set")
-            elif value not in UNCHANGED[name]:
-                text = f"exclusive-device cannot make a route with {name} {value}"
-                raise errors.CniError(errors.UNSUPPORTED_FIELD, text, f"the route to {route.dst}")
-        on_link = route.attributes.get("scope") == LINK_SCOPE
-        routes[route.dst, route.gw or ("" if on_link else gateways.get(route.family, ""))] = None
-    return tuple(routes)
+    found = result.distinct_routes(granted.routes, gateways)
+    for route in found:
+        if route.attributes.get("scope", 0) > SCOPE_MAX:
+            text = f"there is no route with scope {route.attributes['scope']}"
+            raise errors.CniError(errors.UNSUPPORTED_FIELD, text, f"the route to {route.dst}")
+    return tuple([(route, route.via(gateways)) for route in found])
 
 
-def _own_result(checked: config.Config, granted: result.Result, mac: str) -> result.Result:
+def _own_result(
+    checked: config.Config, granted: result.Result, mac: str, routes: tuple[result.Route, ...]
+) -> result.Result:
     dns = checked.member("dns")
     return result.Result(
         (result.Interface(checked.ifname, mac, checked.netns),),
         tuple([result.Address(address.address, address.gateway, 0) for address in granted.addresses]),
-        granted.routes,
+        routes,
         granted.dns or (dns if isinstance(dns, dict) else {}),
     )
 
@@ -240,7 +247,7 @@ def _is_ifname(text: str) -> bool:
     return True
 
 
-def error_object(stdout: bytes) -> errors.CniError | None:
+def error_object(stdout: bytes) -> "errors.CniError | None":
     """The error that a delegate printed, as it is; None if that is none."""
     try:
         value = jsonio.loads(stdout)
@@ -249,7 +256,7 @@ def error_object(stdout: bytes) -> errors.CniError | None:
     if not isinstance(value, dict):
         return None
     code, msg, details = [jsonio.member(value, key) for key in ("code", "msg", "details")]
-    if type(code) is not int or code <= 0 or not isinstance(msg, str):
+    if type(code) is not int or not 0 < code <= CODE_MAX or not isinstance(msg, str):
         return None
     return errors.CniError(code, msg, details if isinstance(details, str) else "")
 

@@ -24,7 +24,7 @@ STDOUT_BYTES_MAX = 16 * 1024 * 1024
 STARTS_MAX = 6  # of a plugin that is being written (ETXTBSY), as libcni's
 START_PAUSE_S = 1.0
 
-_STARTS_THIS, _STARTS_ENIM = b"from enim.exclusive_main import main\n", b"from enim.__main__ import main\n"
+_STARTS_THIS, _STARTS_ENIM = b'"exclusive_main"', b'"__main__"'
 _LAUNCHER_BYTES_MAX = 4096
 
 _SIGPIPE, _SIGXFSZ = 13, 25  # what Python ignores, a child must not inherit
@@ -94,7 +94,7 @@ def _run_enim(effect: effects.Delegate) -> tuple[int, bytes]:
     printed: list[bytes] = []
     handlers = {**process.HANDLERS, effects.Print: lambda one: printed.append(one.data)}
     environment = {**process.read_environment(), "CNI_COMMAND": effect.command}
-    code, error = process.call(environment, effect.stdin, verbs.COMMANDS, handlers)
+    code, error = process.call("enim", environment, effect.stdin, verbs.COMMANDS, handlers)
     return code, b"".join(printed) + error
 
 

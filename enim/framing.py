@@ -92,7 +92,7 @@ def _header(line: str) -> tuple[str, str]:
     return name.lower(), value.strip(" \t")
 
 
-def content_length(headers: "Pairs") -> int | None:
+def content_length(headers: "Pairs") -> "int | None":
     """The length that the headers state, None if none does.
 
     Raises:
@@ -115,19 +115,19 @@ def is_chunked(headers: "Pairs") -> bool:
     return encoding == "chunked"
 
 
-def take(data: bytes, start: int, length: int) -> tuple[bytes, int] | None:
+def take(data: bytes, start: int, length: int) -> "tuple[bytes, int] | None":
     """The body of a known length, and where it ends."""
     end = start + length
     return (data[start:end], end) if len(data) >= end else None
 
 
-def take_rest(data: bytes, start: int, *, closed: bool) -> tuple[bytes, int] | None:
+def take_rest(data: bytes, start: int, *, closed: bool) -> "tuple[bytes, int] | None":
     """The body of an answer that ends with its connection."""
     _bounded(len(data) - start)
     return (data[start:], len(data)) if closed else None
 
 
-def take_chunks(data: bytes, start: int) -> tuple[bytes, int] | None:
+def take_chunks(data: bytes, start: int) -> "tuple[bytes, int] | None":
     """The body in chunks, without its trailers, and where it ends."""
     parts: list[bytes] = []
     length = 0
@@ -156,7 +156,7 @@ def take_chunks(data: bytes, start: int) -> tuple[bytes, int] | None:
     return None if line is None else (b"".join(parts), start)
 
 
-def _line(data: bytes, start: int) -> tuple[bytes | None, int]:
+def _line(data: bytes, start: int) -> "tuple[bytes | None, int]":
     end = data.find(b"\r\n", start)
     if (end if end >= 0 else len(data)) - start > _CHUNK_LINE_BYTES_MAX:
         raise WireError(400, "malformed chunk")

@@ -1,13 +1,13 @@
 """JSON in and out without the ``json`` package on the happy path: importing it costs as much as Python's start.
 
-Rules: what the C scanner of CPython cannot read at once is given to ``json``, whose verdict counts; so the two never
-disagree, and only bad input pays for the import. As in Go's decoder, NaN and Infinity, numbers beyond a double and
-trailing data are errors, and bytes that are not UTF-8 become U+FFFD.
+Rules: three readers, each of which gives what it does not understand to the next: this module's own, for documents
+without escapes and fractions, as nearly all are; CPython's scanner in C, whose loading takes twice as long as reading
+such a document; and ``json``, whose verdict counts. So they never disagree, and only odd input pays. As in Go's
+decoder, NaN and Infinity, numbers beyond a double and trailing data are errors, and bytes that are not UTF-8 become
+U+FFFD.
 
-Source: CPython ``Lib/json/decoder.py`` and ``encoder.py``, which build ``_json``'s scanner and encoder the same way.
+Source: RFC 8259; CPython ``Lib/json/decoder.py`` and ``encoder.py``, which build ``_json``'s scanner and encoder so.
 """
-
-import _json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 
 _WHITE_SPACE = " \t\n\r"
 _INFINITE = (float("inf"), float("-inf"))
+_CLOSING = {"{": "}", "[": "]"}
+_WORDS = (("true", True), ("false", False), ("null", None))
+_PRINTED = {True: "true", False: "false", None: "null"}
+_DIGITS = frozenset("0123456789")
+_FRACTION = (".", "e", "E")
 
 
 def loads(data: bytes) -> "Any":
@@ -25,13 +30,14 @@ def loads(data: bytes) -> "Any":
         ValueError: with the reason and its place; also for nesting too deep to be read.
     """
     text = data.decode("utf-8", "replace").strip(_WHITE_SPACE)
-    try:
-        value, end = _scan(text, 0)
-    except Exception:  # noqa: BLE001 -- also SystemError, which this scanner raises on some bad input before 3.12
-        return _loads_slowly(text)
-    if end != len(text):
-        return _loads_slowly(text)
-    return value
+    for scan in (_read, _scan):
+        try:
+            value, end = scan(text, 0)
+        except Exception:  # noqa: BLE001 -- also SystemError, which CPython's raises on some bad input before 3.12
+            end = -1
+        if end == len(text):
+            return value
+    return _loads_slowly(text)
 
 
 def dumps(value: object, *, sort_keys: bool = False) -> bytes:
@@ -43,7 +49,10 @@ def dumps(value: object, *, sort_keys: bool = False) -> bytes:
         ValueError: NaN or Infinity, or a value that contains itself.
         TypeError: a value that JSON has no form for.
     """
-    text = "".join(_encoder(sort_keys=sort_keys)(value, 0))
+    try:
+        text = _print(value, sort_keys=sort_keys)
+    except (ValueError, RecursionError):
+        text = "".join(_encoder(sort_keys=sort_keys)(value, 0))
     try:
         return text.encode()
     except UnicodeEncodeError:
@@ -62,6 +71,85 @@ def member(mapping: "Mapping[str, Any]", key: str) -> "Any":
         if name.lower() == folded:
             return value
     return None
+
+
+def _read(text: str, start: int) -> "tuple[Any, int]":
+    """The value at ``start``, and where it ends. Raises anything for what is not plain, which may be right even so."""
+    start = _after_space(text, start)
+    first = text[start]
+    if first == '"':
+        end = text.index('"', start + 1)
+        value = text[start + 1 : end]
+        if not value.isprintable() or "\\" in value:
+            raise ValueError
+        return value, end + 1
+    if first in "{[":
+        return _read_members(text, start, _CLOSING[first])
+    for word, meaning in _WORDS:
+        if text.startswith(word, start):
+            return meaning, start + len(word)
+    end = start + (first == "-")
+    while end < len(text) and text[end] in _DIGITS:
+        end += 1
+    digits = text[start + (first == "-") : end]
+    if not digits or (digits[0] == "0" and digits != "0") or text[end : end + 1] in _FRACTION:
+        raise ValueError
+    return int(text[start:end]), end
+
+
+def _read_members(text: str, start: int, closing: str) -> "tuple[Any, int]":
+    """The object or array that begins at ``start``."""
+    pairs: dict[str, Any] = {}
+    values: list[Any] = []
+    place = _after_space(text, start + 1)
+    if text[place] == closing:
+        return (values if closing == "]" else pairs), place + 1
+    while True:
+        value, place = _read(text, place)
+        place = _after_space(text, place)
+        if closing == "]":
+            values.append(value)
+        else:
+            if text[place] != ":" or type(value) is not str:
+                raise ValueError
+            pairs[value], place = _read(text, place + 1)
+            place = _after_space(text, place)
+        if text[place] != ",":
+            break
+        place += 1
+    if text[place] != closing:
+        raise ValueError
+    return (values if closing == "]" else pairs), place + 1
+
+
+def _after_space(text: str, place: int) -> int:
+    while text[place] in _WHITE_SPACE:
+        place += 1
+    return place
+
+
+def _print(value: object, *, sort_keys: bool) -> str:
+    """A plain value as text. Raises ValueError for one that is not plain, RecursionError for one without an end."""
+    if type(value) is str:
+        if not value.isprintable() or "\\" in value or '"' in value:
+            raise ValueError
+        return f'"{value}"'
+    if value is True or value is False or value is None:
+        return _PRINTED[value]
+    if type(value) is int:
+        return str(value)
+    if type(value) is dict:
+        pairs = sorted(value.items()) if sort_keys else value.items()
+        return "{" + ",".join([f"{_print_key(key)}:{_print(part, sort_keys=sort_keys)}" for key, part in pairs]) + "}"
+    if type(value) is list or type(value) is tuple:
+        return "[" + ",".join([_print(part, sort_keys=sort_keys) for part in value]) + "]"
+    raise ValueError
+
+
+def _print_key(key: object) -> str:
+    if type(key) is not str:
+        raise ValueError
+    return _print(key, sort_keys=False)
 
 
 def _loads_slowly(text: str) -> "Any":
@@ -96,11 +184,12 @@ class _Settings:
     parse_constant = staticmethod(_refuse_constant)
 
 
-def _scanner(settings: "Any") -> "Any":
-    return _json.make_scanner(settings)
+def _scan(text: str, start: int) -> "tuple[Any, int]":
+    import _json  # noqa: PLC0415 -- see the module's docstring
 
-
-_scan = _scanner(_Settings())
+    make: Any = _json.make_scanner  # which wants a JSONDecoder, and takes what has its attributes
+    found: tuple[Any, int] = make(_Settings())(text, start)
+    return found
 
 
 def _refuse_value(value: object) -> "Any":
@@ -108,6 +197,8 @@ def _refuse_value(value: object) -> "Any":
 
 
 def _encoder(*, sort_keys: bool) -> "Any":
+    import _json  # noqa: PLC0415 -- see the module's docstring
+
     skip_keys, allow_nan = False, False
     settings: Iterable[Any] = (
         {},

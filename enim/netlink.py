@@ -16,18 +16,16 @@ import errno
 import posix
 import sys
 
-from enim import effects, errors
+from enim import effects, errors, namespaces
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from typing import TypeVar
 
     Answer = TypeVar("Answer")
 
-OWN_NETNS = "/proc/thread-self/ns/net"
-CLONE_NEWNET = 0x40000000
-IFA_F_DADFAILED, IFA_F_TENTATIVE = 0x08, 0x40
+IFA_F_NODAD, IFA_F_DADFAILED, IFA_F_TENTATIVE = 0x02, 0x08, 0x40
 
 _NAME_BYTES_MAX = 15
 _RECEIVE_BYTES = 65536  # the kernel makes no part of a dump larger than 32 KiB
@@ -39,20 +37,22 @@ _NLM_F_REQUEST, _NLM_F_ACK, _NLM_F_DUMP_INTR, _NLM_F_DUMP = 0x1, 0x4, 0x10, 0x30
 _NLM_F_EXCL, _NLM_F_CREATE, _NLM_F_ACK_TLVS = 0x200, 0x400, 0x200
 _NLMSGERR_ATTR_MSG = 1
 _RTM_GETLINK, _RTM_SETLINK, _RTM_NEWADDR, _RTM_GETADDR, _RTM_NEWROUTE, _RTM_DELLINKPROP = 18, 19, 20, 22, 24, 109
-_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_IFALIAS, _IFLA_NET_NS_FD, _IFLA_EXT_MASK = 1, 3, 20, 28, 29
+_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_IFALIAS, _IFLA_NET_NS_FD, _IFLA_EXT_MASK = 1, 3, 4, 20, 28, 29
 _IFLA_PROP_LIST, _IFLA_ALT_IFNAME, _NLA_F_NESTED, _NLA_TYPE_MASK = 52, 53, 0x8000, 0x3FFF
 _RTEXT_FILTER_SKIP_STATS = 8
 _IFF_UP = 1
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST, _IFA_FLAGS = 1, 2, 4, 8
-_RTA_DST, _RTA_OIF, _RTA_GATEWAY = 1, 4, 5
+_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_METRICS, _RTA_TABLE = 1, 4, 5, 6, 8, 15
+_METRICS = (("mtu", 2), ("advmss", 8))  # RTAX_*
+_RT_TABLE_COMPAT = 252  # in place of the number of a table that does not fit into a byte
 _RT_TABLE_MAIN, _RTPROT_BOOT, _RT_SCOPE_UNIVERSE, _RT_SCOPE_LINK, _RTN_UNICAST = 254, 3, 0, 253, 1
 _FAMILIES = {4: _socket.AF_INET, 6: _socket.AF_INET6}
 
 
 class Link(effects.Link):
-    """A link with what moving it needs besides: ``altnames`` (tuple of str) and ``up`` (bool)."""
+    """A link with what moving it needs besides: ``altnames`` (tuple of str), ``mtu`` (int) and ``up`` (bool)."""
 
-    __slots__ = ("altnames", "up")
+    __slots__ = ("altnames", "mtu", "up")
 
     def __init__(self, message: bytes) -> None:
         attributes = dict(_attributes(message[16:]))
@@ -64,6 +64,7 @@ class Link(effects.Link):
         )
         properties = _attributes(attributes.get(_IFLA_PROP_LIST, b""))
         self.altnames = tuple(_text(value) for kind, value in properties if kind == _IFLA_ALT_IFNAME)
+        self.mtu = _number(attributes.get(_IFLA_MTU, b""))
         self.up = bool(_number(message[8:12]) & _IFF_UP)
 
 
@@ -77,7 +78,7 @@ class Channel:
 
     def __init__(self, netns: str = "") -> None:
         self._sequence = 0
-        self.descriptor = _open_netns(netns or OWN_NETNS)
+        self.descriptor = _open_netns(netns or namespaces.OWN_NETNS)
         try:
             self._socket = inside(self.descriptor, _open_socket) if netns else _open_socket()
         except BaseException:
@@ -107,7 +108,7 @@ class Channel:
                 return []
             raise
 
-    def link(self, ifindex: int = 0, name: str = "") -> Link | None:
+    def link(self, ifindex: int = 0, name: str = "") -> "Link | None":
         """The link with that index, or with that name: here an altname does not count."""
         for link in self.links(ifindex, name):
             if not name or link.name == name:
@@ -135,11 +136,15 @@ class Channel:
         body = _link(ifindex, _attribute(_IFLA_PROP_LIST | _NLA_F_NESTED, names))
         self._call(f"drop the altname {altname}", _RTM_DELLINKPROP, 0, body)
 
-    def add_address(self, operation: str, ifindex: int, address: tuple[int, int, int]) -> None:
-        """Add an address; an IPv4 one with the broadcast address of its subnet, as ConfigureIface does."""
+    def add_address(self, operation: str, ifindex: int, address: tuple[int, int, int], *, dad: bool = False) -> None:
+        """Add an address; an IPv4 one with the broadcast address of its subnet, as ConfigureIface does.
+
+        Without ``dad`` an IPv6 address can be used at once: nobody is asked whether he has it.
+        """
         family, number, length = address
         packed = _packed(family, number)
-        body = bytes((_FAMILIES[family], length, 0, _RT_SCOPE_UNIVERSE)) + _u32(ifindex)
+        flags = IFA_F_NODAD if family == 6 and not dad else 0
+        body = bytes((_FAMILIES[family], length, flags, _RT_SCOPE_UNIVERSE)) + _u32(ifindex)
         body += _attribute(_IFA_LOCAL, packed) + _attribute(_IFA_ADDRESS, packed)
         if family == 4 and length < 31:
             body += _attribute(_IFA_BROADCAST, _packed(4, number | (1 << (32 - length)) - 1))
@@ -147,30 +152,56 @@ class Channel:
 
     def address_flags(self, ifindex: int) -> dict[int, int]:
         """The IPv6 addresses of a link: number → IFA_F_* flags."""
-        return {number: flags for _family, number, _length, flags in self._addresses(ifindex, _socket.AF_INET6)}
+        found = self._addresses(_socket.AF_INET6)
+        return {number: flags for index, _family, number, _length, flags in found if index == ifindex}
 
     def addresses(self, ifindex: int) -> frozenset[tuple[int, int, int]]:
         """The addresses of a link."""
-        return frozenset([address[:3] for address in self._addresses(ifindex, _socket.AF_UNSPEC)])
+        return frozenset([address for index, address in self.all_addresses() if index == ifindex])
 
-    def _addresses(self, ifindex: int, family: int) -> "Iterator[tuple[int, int, int, int]]":
-        """IP version, number, prefix length and IFA_F_* flags of each address of a link, of one family or of all."""
+    def all_addresses(self) -> list[tuple[int, tuple[int, int, int]]]:
+        """The addresses of all links, each beside its link's index."""
+        return [(found[0], found[1:4]) for found in self._addresses(_socket.AF_UNSPEC)]
+
+    def _addresses(self, family: int) -> "Iterator[tuple[int, int, int, int, int]]":
+        """Index, IP version, number, prefix length and IFA_F_* flags of each address, of one family or of all."""
         versions = {known: version for version, known in _FAMILIES.items()}
         for message in self._dump("list the addresses", _RTM_GETADDR, bytes((family, 0, 0, 0)) + _u32(0)):
-            if message[0] in versions and _number(message[4:8]) == ifindex:
+            if message[0] in versions:
                 attributes = dict(_attributes(message[8:]))
                 packed = attributes.get(_IFA_LOCAL) or attributes[_IFA_ADDRESS]
                 flags = _number(attributes.get(_IFA_FLAGS, message[2:3]))
-                yield versions[message[0]], int.from_bytes(packed, "big"), message[1], flags
+                ifindex = _number(message[4:8])
+                yield ifindex, versions[message[0]], int.from_bytes(packed, "big"), message[1], flags
 
-    def add_route(self, operation: str, ifindex: int, network: tuple[int, int, int], gateway: int | None) -> None:
-        """Add a route to the main table; without a gateway (a number of the same family), an on-link one."""
+    def add_route(
+        self,
+        operation: str,
+        ifindex: int,
+        network: tuple[int, int, int],
+        gateway: "int | None",
+        attributes: "Mapping[str, int]",
+    ) -> None:
+        """Add a route; without a gateway (a number of the same family), an on-link one unless it has a scope.
+
+        Args:
+            attributes: those of CNI 1.1.0 that it has: mtu, advmss, priority, table, scope.
+        """
         family, number, length = network
-        scope = _RT_SCOPE_LINK if gateway is None else _RT_SCOPE_UNIVERSE
-        body = bytes((_FAMILIES[family], length, 0, 0, _RT_TABLE_MAIN, _RTPROT_BOOT, scope, _RTN_UNICAST)) + _u32(0)
+        table = attributes.get("table") or _RT_TABLE_MAIN
+        scope = attributes.get("scope", _RT_SCOPE_LINK if gateway is None else _RT_SCOPE_UNIVERSE)
+        kind = (table if table < 256 else _RT_TABLE_COMPAT, _RTPROT_BOOT, scope, _RTN_UNICAST)
+        body = bytes((_FAMILIES[family], length, 0, 0, *kind)) + _u32(0)
         body += _attribute(_RTA_DST, _packed(family, number)) + _attribute(_RTA_OIF, _u32(ifindex))
         if gateway is not None:
             body += _attribute(_RTA_GATEWAY, _packed(family, gateway))
+        if table >= 256:
+            body += _attribute(_RTA_TABLE, _u32(table))
+        if "priority" in attributes:
+            body += _attribute(_RTA_PRIORITY, _u32(attributes["priority"]))
+        metrics = [_attribute(metric, _u32(attributes[name])) for name, metric in _METRICS if name in attributes]
+        if metrics:
+            body += _attribute(_RTA_METRICS | _NLA_F_NESTED, b"".join(metrics))
         self._call(operation, _RTM_NEWROUTE, _NLM_F_CREATE, body)
 
     def _dump(self, operation: str, kind: int, body: bytes) -> list[bytes]:
@@ -204,14 +235,14 @@ class Channel:
 
 def inside(descriptor: int, action: "Callable[[], Answer]") -> "Answer":
     """Do ``action`` in the network namespace that ``descriptor`` refers to, and come back."""
-    home = _open_netns(OWN_NETNS)
+    home = _open_netns(namespaces.OWN_NETNS)
     try:
         setns = _find_setns()
-        setns(descriptor, CLONE_NEWNET)
+        setns(descriptor, namespaces.CLONE_NEWNET)
         try:
             return action()
         finally:
-            setns(home, CLONE_NEWNET)
+            setns(home, namespaces.CLONE_NEWNET)
     except OSError as error:
         raise translate("enter a network namespace", error) from error
     finally:
@@ -244,8 +275,15 @@ if sys.version_info >= (3, 12):
         return posix.setns
 
 else:
+    _found: "list[Callable[[int, int], object]]" = []
 
     def _find_setns() -> "Callable[[int, int], object]":
+        """``setns``, made when it is first needed."""
+        if not _found:
+            _found.append(_make_setns())
+        return _found[0]
+
+    def _make_setns() -> "Callable[[int, int], object]":
         """``setns``, by way of ``_ctypes``: loading all of ctypes takes 3 ms."""
         import _ctypes  # noqa: PLC0415 -- only when a namespace is entered
 
@@ -302,13 +340,15 @@ def _attribute(kind: int, value: bytes) -> bytes:
 
 
 def _attributes(data: bytes) -> "Iterator[tuple[int, bytes]]":
+    """Types and values; a link has some fifty of them."""
+    halves = memoryview(data[: len(data) & ~1]).cast("H")
     start = 0
     while start + 4 <= len(data):
-        length = _number(data[start : start + 2])
+        length, kind = halves[start >> 1], halves[(start >> 1) + 1]
         if length < 4:
             return
-        yield _number(data[start + 2 : start + 4]) & _NLA_TYPE_MASK, data[start + 4 : start + length]
-        start += _aligned(length)
+        yield kind & _NLA_TYPE_MASK, data[start + 4 : start + length]
+        start += length + 3 & ~3
 
 
 def _aligned(length: int) -> int:

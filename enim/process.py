@@ -10,15 +10,16 @@ An entry point is this, and nothing more:
 
 ``run`` reads and checks the Config (``config.read``), runs the flow, prints a ``CniError`` (any exception becomes one)
 and returns the exit code; it also answers VERSION and the call without a command. ``process.HANDLERS`` carries out Now,
-Sleep, Request, OwnNetns, NetnsAlive, FindLink, Print and Log. ``drive(flow, handlers)`` is the loop alone.
+Sleep, Request, OwnNetns, NetnsAlive, FindLink, DeviceName, Print and Log. ``drive(flow, handlers)`` is the loop alone.
 
-Rules: stdout is written here only, and whole; no traceback is printed. ``rtnetlink`` is imported when it is needed.
+Rules: stdout is written here only, and whole; no traceback is printed. ``rtnetlink`` and ``log`` are imported when they
+are needed.
 """
 
 import posix
 import time
 
-from enim import config, effects, errors, result, transport
+from enim import config, effects, errors, namespaces, result, transport, wire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,9 +55,9 @@ def run(about: str, commands: "Commands", handlers: "Handlers", *, versions: tup
         config.check_environment(environment)
         stdin = _read_stdin()
     except Exception as error:  # noqa: BLE001 -- see call
-        code, answer = 1, _failure(error, command, stdin, versions)
+        code, answer = 1, result.error(_coded(error), config.error_version(stdin, versions), command)
     else:
-        code, answer = call(environment, stdin, commands, handlers, versions=versions)
+        code, answer = call(about.partition(":")[0], environment, stdin, commands, handlers, versions=versions)
     if answer:
         try:
             _write(1, answer)
@@ -66,6 +67,7 @@ def run(about: str, commands: "Commands", handlers: "Handlers", *, versions: tup
 
 
 def call(
+    plugin: str,
     environment: "Mapping[str, str]",
     stdin: bytes,
     commands: "Commands",
@@ -75,12 +77,22 @@ def call(
 ) -> tuple[int, bytes]:
     """One call of a plugin, but for its process: the exit code, and the error that it must print, b"" for none."""
     command = environment["CNI_COMMAND"]
+    failure = call_log = None
     try:
+        if b"log-file" in stdin.lower():
+            from enim import log  # noqa: PLC0415 -- only where a log is asked for
+
+            call_log = log.begin(plugin, environment, stdin)
         checked = config.read(environment, stdin, versions=versions, commands=tuple(commands))
+        if call_log:
+            call_log.read(checked)
+            handlers = call_log.watching(handlers)
         drive(commands[command](checked), handlers)
     except Exception as error:  # noqa: BLE001 -- the last line of defence: a crash is reported in CNI's words too
-        return 1, _failure(error, command, stdin, versions)
-    return 0, b""
+        failure = _coded(error)
+    if call_log:
+        call_log.end(failure)
+    return (1, result.error(failure, config.error_version(stdin, versions), command)) if failure else (0, b"")
 
 
 def drive(flow: "Generator[effects.Effect, Any, Any]", handlers: "Handlers") -> "Any":
@@ -107,13 +119,10 @@ def end(code: int) -> "NoReturn":
     posix._exit(code)  # noqa: SLF001 -- its public name
 
 
-def _failure(error: Exception, command: str, stdin: bytes, versions: tuple[str, ...]) -> bytes:
-    """What must be printed of an error, whatever it is."""
-    coded = error if isinstance(error, errors.CniError) else _unexpected(error)
-    return result.error(coded, config.error_version(stdin, versions), command)
-
-
-def _unexpected(error: Exception) -> errors.CniError:
+def _coded(error: Exception) -> errors.CniError:
+    """What must be reported of an error, whatever it is."""
+    if isinstance(error, errors.CniError):
+        return error
     place = error.__traceback__
     while place is not None and place.tb_next is not None:
         place = place.tb_next
@@ -156,22 +165,35 @@ def _sleep(effect: effects.Sleep) -> None:
     time.sleep(effect.ms / 1000)
 
 
-def _own_netns(effect: effects.OwnNetns) -> bool:
-    from enim import rtnetlink  # noqa: PLC0415 -- see the module's docstring
+def _request(effect: effects.Request) -> wire.Reply:
+    return transport.round_trip(effect, _load_ahead if effect.request.method == "POST" else None)
 
-    return rtnetlink.is_own_netns(effect.path)
+
+def _load_ahead() -> None:
+    """What the answer to a POST will need is loaded while the agent is at work on it."""
+    from enim import netlink, rtnetlink  # noqa: PLC0415 -- see the module's docstring
+
+    _ = result.encode, netlink.Channel, rtnetlink.find_link  # to ask for something of a module is to load it
+
+
+def _own_netns(effect: effects.OwnNetns) -> bool:
+    return namespaces.is_own_netns(effect.path)
 
 
 def _netns_alive(effect: effects.NetnsAlive) -> bool:
-    from enim import rtnetlink  # noqa: PLC0415 -- see the module's docstring
-
-    return rtnetlink.netns_alive(effect.path)
+    return namespaces.netns_alive(effect.path)
 
 
 def _find_link(effect: effects.FindLink) -> "effects.Link | None":
     from enim import rtnetlink  # noqa: PLC0415 -- see the module's docstring
 
     return rtnetlink.find_link(effect)
+
+
+def _device_name(effect: effects.DeviceName) -> str:
+    from enim import devices  # noqa: PLC0415 -- few calls name a device
+
+    return devices.name_of(effect.device)
 
 
 def _print(effect: effects.Print) -> None:
@@ -188,10 +210,11 @@ def _log(effect: effects.Log) -> None:
 HANDLERS: "Handlers" = {
     effects.Now: _now,
     effects.Sleep: _sleep,
-    effects.Request: transport.round_trip,
+    effects.Request: _request,
     effects.OwnNetns: _own_netns,
     effects.NetnsAlive: _netns_alive,
     effects.FindLink: _find_link,
+    effects.DeviceName: _device_name,
     effects.Print: _print,
     effects.Log: _log,
 }

@@ -20,11 +20,13 @@ if TYPE_CHECKING:
     from enim import wire
 
 MAIN_TABLE = 254  # RT_TABLE_MAIN
+LOCAL_SCOPES = (253, 254)  # RT_SCOPE_LINK, RT_SCOPE_HOST
 NO_NOT_FOUND = (("not found", "unknown"), ("no such file or directory", "missing"))
 OLDEST_SHAPES = ("0.1.0", "0.2.0")
 MIDDLE_SHAPES = ("0.3.0", "0.3.1", "0.4.0")
 NUMBER_MAX = 2**32 - 1  # of what the kernel keeps: mtu, table, priority …
 IFINDEX_MAX = 2**31 - 1
+ERROR_TEXT_MAX = 512  # characters; a delegate, or a path, can be longer
 
 
 class Interface:
@@ -48,7 +50,7 @@ class Address:
 
     __slots__ = ("address", "gateway", "interface")
 
-    def __init__(self, address: str, gateway: str = "", interface: int | None = None) -> None:
+    def __init__(self, address: str, gateway: str = "", interface: "int | None" = None) -> None:
         self.address = address
         self.gateway = gateway
         self.interface = interface
@@ -81,6 +83,16 @@ class Route:
         """Is it for every destination of its family?"""
         return self.dst.endswith("/0")
 
+    @property
+    def table(self) -> int:
+        """The routing table; 0 stands for the main one."""
+        return self.attributes.get("table") or MAIN_TABLE
+
+    def via(self, gateways: dict[int, str]) -> str:
+        """Its gateway, "" for none: without a ``gw`` its family's, unless it ends on the link or the host itself."""
+        ends_here = self.attributes.get("scope") in LOCAL_SCOPES
+        return self.gw or ("" if ends_here else gateways.get(self.family, ""))
+
 
 class Result:
     """A result of any version. ``dns`` is the JSON object, {} for none."""
@@ -100,40 +112,55 @@ class Result:
         self.dns = dns or {}
 
 
-def of_allocation(allocation: "wire.Allocation", name: str, ifindex: int, routes: "Iterable[Route]") -> Result:
+def of_allocation(
+    allocation: "wire.Allocation", name: str, ifindex: int, routes: "Iterable[Route]", *, with_default: bool = True
+) -> Result:
     """The result of enim's ADD: one interface, which every address names by its index on the host (design D2).
 
     Args:
         allocation: the agent's answer.
         name: the ENI's name on the host, "" if unknown.
         ifindex: its index on the host.
-        routes: those of the configuration; each family with a gateway gets a default route unless they have one.
+        routes: those of the configuration.
+        with_default: whether each family with a gateway gets a default route, unless ``routes`` have one.
     """
     found = tuple(
         Address(f"{address.ip}/{address.prefix_length}", address.gateway, ifindex) for address in allocation.addresses
     )
     gateways = {address.family: address.gateway for address in allocation.addresses}
-    return Result((Interface(name, allocation.mac),), found, merge_routes(routes, gateways))
+    merged = merge_routes(routes, gateways, with_default=with_default)
+    return Result((Interface(name, allocation.mac),), found, merged)
 
 
-def merge_routes(routes: "Iterable[Route]", gateways: dict[int, str]) -> tuple[Route, ...]:
-    """The routes that the upper plugin can add one after the other without "File exists".
+def merge_routes(
+    routes: "Iterable[Route]", gateways: dict[int, str], *, with_default: bool = True
+) -> tuple[Route, ...]:
+    """The routes of the configuration, and a default in the main table for each family that has none there.
 
     Args:
-        routes: those of the configuration; the first of equal ones stays, and the first default of a family and table.
-        gateways: family → gateway text or "". A route of another family has no address to leave from, and is dropped.
+        routes: one of a family without an address has nothing to leave from, and is dropped.
+        gateways: family → gateway text or "".
+        with_default: whether defaults are added.
     """
-    merged: dict[tuple[str, str, int, int], Route] = {}
     wanted = [route for route in routes if route.family in gateways]
-    defaults = {route.family for route in wanted if route.is_default}
+    have_default = {route.family for route in wanted if route.is_default and route.table == MAIN_TABLE}
     for family, gateway in gateways.items():
-        if gateway and family not in defaults:
+        if gateway and with_default and family not in have_default:
             wanted.append(Route("0.0.0.0/0" if family == 4 else "::/0", gateway))
-    for route in wanted:
-        gateway = "" if route.is_default else route.gw or gateways[route.family]
-        table = route.attributes.get("table", MAIN_TABLE)
-        merged.setdefault((route.dst, gateway, table, route.attributes.get("priority", 0)), route)
-    return tuple(merged.values())
+    return distinct_routes(wanted, gateways)
+
+
+def distinct_routes(routes: "Iterable[Route]", gateways: dict[int, str]) -> tuple[Route, ...]:
+    """Those that can be added one after the other: no equal ones, and one default per family, table and priority.
+
+    The kernel would answer "File exists" to the one, and let a second default take the place of the first (contract
+    A12). The first one stays.
+    """
+    found: dict[tuple[str, str, int, int], Route] = {}
+    for route in routes:
+        gateway = "" if route.is_default else route.via(gateways)
+        found.setdefault((route.dst, gateway, route.table, route.attributes.get("priority", 0)), route)
+    return tuple(found.values())
 
 
 def encode(result: Result, label: str, shape: str) -> bytes:
@@ -303,7 +330,8 @@ def error(failure: errors.CniError, label: str, command: str) -> bytes:
     msg, details = failure.msg, failure.details
     if command == "DEL":
         msg, details = _without_not_found(msg), _without_not_found(details)
-    return jsonio.dumps({"cniVersion": label, "code": failure.code, "msg": msg, "details": details})
+    texts = {"msg": msg[:ERROR_TEXT_MAX], "details": details[:ERROR_TEXT_MAX]}
+    return jsonio.dumps({"cniVersion": label, "code": failure.code, **texts})
 
 
 def _without_not_found(text: str) -> str:

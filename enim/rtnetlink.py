@@ -18,46 +18,18 @@ import time
 
 from enim import addresses, effects, errors, netlink
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 DAD_TIMEOUT_MS = 5000  # as containernetworking's SettleAddresses
 DAD_POLL_MS = 20
 FREE_NAME = "dev%d"
 
 _ATTEMPTS_MAX = 10  # of a move whose name was taken between the look and the request
-_NS_GET_NSTYPE = 0xB703  # linux/nsfs.h
 
 
-def is_own_netns(path: str) -> bool:
-    """Is ``path`` the network namespace of this process? False for what cannot be looked at."""
-    try:
-        theirs, ours = posix.stat(path), posix.stat(netlink.OWN_NETNS)
-    except (OSError, ValueError):
-        return False
-    return (theirs.st_dev, theirs.st_ino) == (ours.st_dev, ours.st_ino)
-
-
-def netns_alive(path: str) -> bool:
-    """Does ``path`` name a network namespace that can be entered?
-
-    All namespace files lie on the kernel's one nsfs, so they share its st_dev; what an unmounted namespace leaves lies
-    elsewhere (incidents K9). Nothing else is opened: that might block, or act.
-    """
-    try:
-        if posix.stat(path).st_dev != posix.stat(netlink.OWN_NETNS).st_dev:
-            return False
-        descriptor = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
-    except (OSError, ValueError):
-        return False
-    import fcntl  # noqa: PLC0415 -- the only use
-
-    try:
-        return fcntl.ioctl(descriptor, _NS_GET_NSTYPE) == netlink.CLONE_NEWNET
-    except OSError:
-        return False
-    finally:
-        posix.close(descriptor)
-
-
-def find_link(effect: effects.FindLink) -> effects.Link | None:
+def find_link(effect: effects.FindLink) -> "effects.Link | None":
     """Find the link that satisfies every condition; the lowest index if there are several.
 
     A name means the link's name, not one of its altnames. Raises KernelError.
@@ -117,7 +89,7 @@ def move_out(effect: effects.MoveOut) -> bool:
 
 
 def configure(effect: effects.Configure) -> None:
-    """Add the addresses, set the link up, add the routes, wait until IPv6 addresses may be used. Raises KernelError."""
+    """Add the addresses, set the link up, add the routes; with ``dad``, wait for its end. Raises KernelError."""
     with netlink.Channel(effect.netns) as pod:
         link = pod.link(name=effect.ifname)
         if link is None:
@@ -126,11 +98,13 @@ def configure(effect: effects.Configure) -> None:
         if any(family == 6 for family, _number, _length in wanted.values()):
             netlink.inside(pod.descriptor, lambda: _enable_ipv6(effect.ifname))
         for text, address in wanted.items():
-            pod.add_address(f"add {text} to {effect.ifname}", link.ifindex, address)
+            pod.add_address(f"add {text} to {effect.ifname}", link.ifindex, address, dad=effect.dad)
         pod.set_up(f"set {effect.ifname} up", link.ifindex)
-        for dst, gw in effect.routes:
-            _add_route(pod, link.ifindex, dst, gw)
-        _await_duplicate_detection(pod, link, {number for family, number, _length in wanted.values() if family == 6})
+        for dst, gw, attributes in effect.routes:
+            _add_route(pod, link.ifindex, dst, gw, attributes)
+        if effect.dad:
+            awaited = {number for family, number, _length in wanted.values() if family == 6}
+            _await_duplicate_detection(pod, link, awaited)
 
 
 def addresses_of(effect: effects.Addresses) -> frozenset[tuple[int, int, int]]:
@@ -183,7 +157,7 @@ def _parsed(operation: str, text: str) -> tuple[int, int, int]:
         raise errors.KernelError(operation, errno.EINVAL, str(error)) from None
 
 
-def _add_route(pod: netlink.Channel, ifindex: int, dst: str, gw: str) -> None:
+def _add_route(pod: netlink.Channel, ifindex: int, dst: str, gw: str, attributes: "Mapping[str, int]") -> None:
     """Add a route; the same one, there already (from a router's advertisement, or twice in the result), will do."""
     operation = f"add a route to {dst} via {gw}" if gw else f"add an on-link route to {dst}"
     family, number, length = _parsed(operation, dst)
@@ -192,8 +166,9 @@ def _add_route(pod: netlink.Channel, ifindex: int, dst: str, gw: str) -> None:
         gateway_family, gateway, _length = _parsed(operation, f"{gw}/{addresses.BITS[family]}")
         if gateway_family != family:
             raise errors.KernelError(operation, errno.EINVAL, "the gateway is of the other address family")
+    network = (family, addresses.network(family, number, length), length)
     try:
-        pod.add_route(operation, ifindex, (family, addresses.network(family, number, length), length), gateway)
+        pod.add_route(operation, ifindex, network, gateway, attributes)
     except errors.KernelError as error:
         if error.errno != errno.EEXIST:
             raise

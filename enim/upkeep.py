@@ -162,7 +162,7 @@ def _normal(text: str) -> str:
     return f"{addresses.text_of(family, number)}/{length}"
 
 
-def _valid(checked: "config.Config") -> list[tuple[str, str]] | None:
+def _valid(checked: "config.Config") -> "list[tuple[str, str]] | None":
     """``(container id, ifname)`` of the valid attachments, the union of both keys; None if neither is there (D12)."""
     found: dict[tuple[str, str], None] = {}
     is_given = False

@@ -154,7 +154,7 @@ def encode_reply(reply: Reply, *, close: bool = True) -> bytes:
     return framing.join_head(lines) + reply.body
 
 
-def decode_request(data: bytes) -> tuple[Request, int] | None:
+def decode_request(data: bytes) -> "tuple[Request, int] | None":
     """Read one request from the front of ``data``: the request and the bytes it took, or None: not whole yet.
 
     Any ``Host`` will do, also an empty one or none. ``Expect: 100-continue`` is the server's business.
@@ -180,7 +180,7 @@ def decode_request(data: bytes) -> tuple[Request, int] | None:
     return None if body is None else (Request(method, path, query, headers, body[0]), body[1])
 
 
-def decode_reply(data: bytes, *, closed: bool) -> Reply | None:
+def decode_reply(data: bytes, *, closed: bool) -> "Reply | None":
     """Read one answer from all bytes so far; None: not whole yet. ``closed``: the peer will send no more.
 
     Raises:
@@ -192,7 +192,7 @@ def decode_reply(data: bytes, *, closed: bool) -> Reply | None:
     return reply
 
 
-def _decode_reply(data: bytes, *, closed: bool) -> Reply | None:
+def _decode_reply(data: bytes, *, closed: bool) -> "Reply | None":
     start = 0
     for _ in range(INTERIM_REPLIES_MAX + 1):
         head = framing.split_head(data, start)

@@ -55,20 +55,28 @@ def main() -> None:
 @click.option(
     "--backend",
     type=click.Choice(model.BACKENDS),
-    help="What ENIs are, in userns; else the first that this kernel has.",
+    help="What ENIs are, in userns and docker; else the first that this kernel has.",
+)
+@click.option(
+    "--bin-dir",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Look for others' plugins here first, in userns.",
 )
 @click.option("--junit", type=click.Path(dir_okay=False, path_type=Path), help="Write the verdicts as JUnit XML.")
 @click.option("--trace", type=click.Path(dir_okay=False, path_type=Path), help="Write every event as JSON lines.")
 @click.option(
     "-k", "expression", default="", metavar="EXPR", help="Only runs whose name has this text ('and', 'or', 'not')."
 )
-@click.option("-j", "--jobs", type=click.IntRange(1, 64), help="Runs at a time, in userns; else one per processor.")
+@click.option(
+    "-j", "--jobs", type=click.IntRange(1, 64), help="Runs at a time, in userns and docker; else one per processor."
+)
 @click.option("-v", "--verbose", is_flag=True, help="A line per step.")
 def run(
     *,
     paths: tuple[Path, ...],
     lab: str | None,
     backend: model.Backend | None,
+    bin_dir: Path | None,
     junit: Path | None,
     trace: Path | None,
     expression: str,
@@ -96,7 +104,15 @@ def run(
             tell = functools.partial(click.echo, err=True)
             files = paths or _library()
             status = run_scenarios(
-                files, lab, expression, reports, jobs=workers, backend=backend, progress=area, tell=tell
+                files,
+                lab,
+                expression,
+                reports,
+                jobs=workers,
+                backend=backend,
+                progress=area,
+                tell=tell,
+                bin_dir=bin_dir and bin_dir.resolve(),
             )
             sys.exit(status)
         except KeyboardInterrupt:
@@ -157,7 +173,7 @@ def agent(socket: Path, state: Path, enis: int, control: Path | None) -> None:
 
 @main.command()
 @click.argument("file", required=False, type=click.Path(path_type=Path))
-@click.option("--lab", type=click.Choice(["userns", "sim"]), help="As for run; sim reports virtual time.")
+@click.option("--lab", type=click.Choice(["userns", "docker", "sim"]), help="As for run; sim reports virtual time.")
 @click.option("--chain", type=click.Choice(["exclusive-device", "host-device"]), help="Only this upper plugin.")
 @click.option("--concurrency", type=click.IntRange(1, 32), default=1, help="Pods, or runs of FILE, at once.")
 @click.option("--count", type=click.IntRange(1, 100_000), help="Rounds; else what fits into a minute, at most 100.")
@@ -182,7 +198,7 @@ def bench(
     options = benchmark.Options(file, lab, chain, concurrency, count)
     with benchmark.json_file(json_path) as write:
         with screen.progress(Console(stderr=True)) as progress:
-            found, failures = benchmark.run(options, progress)
+            found, failures = benchmark.run(options, progress, functools.partial(click.echo, err=True))
         write(found)
     screen.show(found, Console())
     for failure in failures:
@@ -202,14 +218,16 @@ def doctor(*, install: bool) -> None:
 
         return trial.attempt(backend, scratch)
 
+    def engine() -> None:
+        from simulator.lab import containers  # its library takes long to import
+
+        containers.Engine().close()
+
     if install and plugins.missing():
         plugins.install(click.echo)
-    findings = lab_doctor.diagnose(attempt)
+    findings = lab_doctor.diagnose(attempt, engine)
     for finding in findings:
-        mark = "ok" if finding.ok else "MISSING" if finding.required else "missing (optional)"
-        click.echo(f"{mark:>18}  {finding.name}" + (f": {finding.cause}" if finding.cause else ""))
-        if finding.cure and not finding.ok:
-            click.echo(f"{'':>18}  → {finding.cure}")
+        click.echo(finding)
     sys.exit(3 if any(finding.required and not finding.ok for finding in findings) else 0)
 
 
@@ -242,7 +260,7 @@ def down(*, everything: bool) -> None:
 @main.command()
 @click.option("--bin-dir", default="/opt/cni/bin", type=click.Path(file_okay=False, path_type=Path), show_default=True)
 @click.option(
-    "--python", default=sys.executable, help="The plugins' interpreter, of this one's version; else this one."
+    "--python", default="", help="The plugins' interpreter, CPython 3.9 or newer: a path or a name; else this one."
 )
 @click.option("--check", is_flag=True, help="Change nothing; say what is not as an installation leaves it.")
 @click.option("--uninstall", is_flag=True, help="Take the plugins away.")
@@ -276,7 +294,7 @@ def install(
         removed = installation.remove(bin_dir)
         click.echo("\n".join(f"removed {path}" for path in removed) or f"nothing of enim is in {bin_dir}")
         return
-    installation.put(bin_dir, python)
+    installation.put(bin_dir, python or sys.executable)
     click.echo(f"installed enim and exclusive-device in {bin_dir}")
     if conflist is not None:
         installation.write_conflist(conflist, chain, network, socket)

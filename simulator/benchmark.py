@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TextIO, TypeAlias
 
 from simulator import labs
-from simulator.bench import load, machine, networks, outcome, workload
+from simulator.bench import load, networks, outcome, workload
 from simulator.chain.install import BARE
 from simulator.effects import World
 from simulator.errors import LabError, ScenarioError
@@ -35,8 +35,6 @@ SIM_WHY = "virtual time: a write of the journal takes 0.2 ms, a message 0.02 ms,
 BARE_NAME = "python3 -ISE"
 
 Progress: TypeAlias = Callable[[str, int, int], None]  # what is measured, rounds done, rounds in all at the most
-
-_INSTALL = "run `enim-lab doctor --install`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +62,13 @@ class _Findings:
     busy_ms: float = 0.0
 
 
-def run(options: Options, progress: Progress) -> tuple[outcome.Bench, list[str]]:
+def run(
+    options: Options, progress: Progress, tell: Callable[[str], None] = lambda _line: None
+) -> tuple[outcome.Bench, list[str]]:
     """Measure.
+
+    Args:
+        tell: told what the lab does before it can start, a line at a time.
 
     Returns:
         What was found, and why runs of the scenario failed (their figures count all the same).
@@ -75,9 +78,9 @@ def run(options: Options, progress: Progress) -> tuple[outcome.Bench, list[str]]
         LabError: this machine cannot hold the lab, or what was to be measured did not happen.
     """
     loaded = None if options.file is None else scenario_load.load(options.file)
-    lab = _lab(options, _needed(options, loaded))
-    is_virtual = lab.name == labs.SIM
-    facts = {} if is_virtual else machine.facts()
+    lab = _lab(options, _needed(options, loaded), tell)
+    with lab.world(_node(0)) as world:  # which may be on another machine, or have another Python
+        facts = world.machine()
     failures: list[str] = []
     left_out: dict[str, str] = {}
     if loaded is None:
@@ -86,6 +89,7 @@ def run(options: Options, progress: Progress) -> tuple[outcome.Bench, list[str]]
         rows = _file(options, loaded, lab, failures, progress)
     asked = {"file": None if options.file is None else str(options.file), "chain": options.chain}
     numbers = {"concurrency": options.concurrency, "count": options.count}
+    is_virtual = lab.name == labs.SIM
     return outcome.Bench(lab.name, lab.why, is_virtual, asked | numbers, facts, rows, left_out), failures
 
 
@@ -105,8 +109,8 @@ def _chains(options: Options, loaded: scenario_load.LoadedScenario) -> Sequence[
     return (options.chain,)
 
 
-def _lab(options: Options, plugins: Sequence[str]) -> labs.Lab:
-    lab = labs.choose(options.lab, plugins)
+def _lab(options: Options, plugins: Sequence[str], tell: Callable[[str], None]) -> labs.Lab:
+    lab = labs.choose(options.lab, plugins, tell=tell)
     if lab.name == labs.SIM:
         return labs.Sim(f"{lab.why}; {SIM_WHY}" if options.lab is None else SIM_WHY, SIM_SYNC_NS, SIM_DELAY_NS)
     return lab
@@ -148,7 +152,7 @@ def _series(
         lacking = left_out.get(subject.name) or lab.lacks(subject.plugins)
         if not lacking:
             world = stack.enter_context(lab.world(node))
-            lacking = _missing(world, subject.plugins)
+            lacking = _missing(lab, world, subject.plugins)
         if lacking:
             left_out[subject.name] = lacking
             continue
@@ -162,10 +166,11 @@ def _series(
     return series
 
 
-def _missing(world: World, plugins: Sequence[str]) -> str:
+def _missing(lab: labs.Lab, world: World, plugins: Sequence[str]) -> str:
     """Why these plugins cannot run on a world; "" if they can."""
     absent = [name for name in plugins if _starts(world, name) in (126, 127)]
-    return f"the {' and the '.join(absent)} plugin cannot be started here; {_INSTALL}" if absent else ""
+    cure = "; run `enim-lab doctor --install`" if lab.name == labs.USERNS else ""  # in docker, the image has them
+    return f"the {' and the '.join(absent)} plugin cannot be started here{cure}" if absent else ""
 
 
 def _starts(world: World, plugin: str) -> int:

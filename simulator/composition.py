@@ -45,6 +45,7 @@ def run_scenarios(
     backend: Backend | None = None,
     progress: Progress | None = None,
     tell: Callable[[str], None] = lambda _line: None,
+    bin_dir: Path | None = None,
 ) -> int:
     """Run every chosen scenario in every chosen chain, each in a fresh world; up to ``jobs`` at a time.
 
@@ -53,6 +54,7 @@ def run_scenarios(
         reports: told of one run after the other, in the order of the files, whichever ends first.
         progress: told of everything at once, with the run's number.
         tell: told what the lab does before it can start, a line at a time.
+        bin_dir: where others' plugins are looked for first, in ``userns``.
 
     Returns:
         The exit status: 0 all passed, 1 something failed, 3 everything was skipped.
@@ -68,7 +70,7 @@ def run_scenarios(
 
     runs = select_runs(paths, expression)
     plugins = sorted({plugin for one in runs for plugin in one.loaded.scenario.plugins(one.chain)})
-    lab = labs.choose(lab_name, plugins, backend, tell)
+    lab = labs.choose(lab_name, plugins, backend, tell, bin_dir)
     started_ms = lab.now_ms()
     report(events.RunStarted(lab.name, lab.why, len(runs), lab.backend()))
     counts = {"passed": 0, "failed": 0, "skipped": 0}

@@ -3,6 +3,8 @@
 The runner is at the other end of standard input and output. Pid 1 ends at the end of either, and takes the node, its
 agent, its hardware and every plugin with it, as the first process of a pid namespace does. What the node prints goes
 to standard error.
+
+An engine switches IPv6 off in a container without a network; a node has it on, as userns and machines have.
 """
 
 from __future__ import annotations
@@ -20,12 +22,16 @@ from simulator.model import BACKENDS
 from simulator.real import node
 
 _REAP_INTERVAL_MS = 200
+_IPV6_SWITCHES = tuple(Path(f"/proc/sys/net/ipv6/conf/{name}/disable_ipv6") for name in ("all", "default"))
 
 
 def main() -> None:
     """Be the node that the arguments describe: the scratch directory, how many ENIs, what kind of link they are."""
     scratch, enis = Path(sys.argv[1]), int(sys.argv[2])
     (backend,) = (kind for kind in BACKENDS if kind == sys.argv[3])
+    for switch in _IPV6_SWITCHES:
+        with contextlib.suppress(FileNotFoundError):  # a kernel without IPv6
+            switch.write_text("0")
     incoming, outgoing = os.dup(0), os.dup(1)
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
@@ -35,7 +41,7 @@ def main() -> None:
         for descriptor in (incoming, outgoing, null):
             os.close(descriptor)
         ours.close()
-        setup = node.NodeSetup(enis, install.bundle(sys.executable), plugins.find(), backend)
+        setup = node.NodeSetup(enis, install.node(), plugins.find(), backend)
         node.serve(theirs, scratch, setup)
         return
     theirs.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, TypeVar
 
@@ -115,6 +115,10 @@ class World(Protocol):
     enis: Sequence[Eni]
     socket: str
     state_directory: str  # where plugins of others may keep what they must remember; host-local its leases
+
+    def machine(self) -> Mapping[str, Any]:
+        """The facts of the machine that plugins run on (``bench.machine``); none in virtual time."""
+        ...
 
     def create_netns(self, name: str, *, dad: bool) -> str:
         """Create a pod's network namespace; return its path. ``dad``: leave IPv6 duplicate address detection on."""

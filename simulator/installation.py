@@ -16,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from simulator.chain import execute, install, plan
+from simulator.chain import execute, install, interpreter, plan
 from simulator.errors import LabError
 from simulator.model import PluginCall
 
@@ -33,11 +33,12 @@ def put(directory: Path, python: str) -> None:
 
     Args:
         directory: the CNI bin directory; made if it is not there.
-        python: path of the interpreter that the plugins get; of the same version as this one.
+        python: the interpreter that the plugins get, as ``interpreter.find`` wants it.
 
     Raises:
         LabError: it cannot be written, or the plugins do not run with this interpreter; then nothing has changed.
     """
+    python = interpreter.find(python)
     files = install.bundle(python)
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -52,10 +53,27 @@ def put(directory: Path, python: str) -> None:
         ) from error
 
 
-def problems(directory: Path, python: str) -> list[str]:
-    """What is not as ``put`` would leave it; sentences."""
+def problems(directory: Path, python: str = "") -> list[str]:
+    """What is not as ``put`` would leave it; sentences.
+
+    Args:
+        directory: the CNI bin directory.
+        python: the interpreter that the plugins should have; "" means the one that they have.
+    """
+    named = {name: install.interpreter_of(_content(directory / name)) for name in PLUGINS}
+    lost = [
+        f"{directory / name} is for the interpreter {path}, which is not there; no call of it can start"
+        for name, path in named.items()
+        if path and not os.access(path, os.X_OK)
+    ]
+    if lost:
+        return lost
+    try:
+        wanted = install.bundle(interpreter.find(python or named[PLUGINS[0]] or sys.executable))
+    except LabError as error:
+        return [str(error)]
     found = []
-    for path, content in install.bundle(python).items():
+    for path, content in wanted.items():
         file = directory / path
         if not file.is_file():
             found.append(f"{file} is not there")
@@ -64,6 +82,10 @@ def problems(directory: Path, python: str) -> list[str]:
         elif "/" not in path and not os.access(file, os.X_OK):
             found.append(f"{file} cannot be executed")
     return found or [f"{directory / name}: {said}" for name in PLUGINS if (said := _failure(directory, name))]
+
+
+def _content(file: Path) -> bytes:
+    return file.read_bytes() if file.is_file() else b""
 
 
 def remove(directory: Path) -> list[Path]:
@@ -96,8 +118,8 @@ def write_conflist(file: Path, chain: str, name: str, socket: str) -> None:
     plugin = dict(network.plugins[0])
     if not socket:
         plugin["ipam"] = {key: value for key, value in plugin["ipam"].items() if key != "socket"}
-    if chain == "host-device":
-        plugin["capabilities"] = {"deviceID": True}  # which NIC: a device plugin says so for each pod
+    # What a runtime asks for reaches the plugins only if the network says that they take it.
+    plugin["capabilities"] = dict.fromkeys(("deviceID", "ipRanges", "ips", "mac"), True)
     content = json.dumps({"cniVersion": network.cni_version, "name": name, "plugins": [plugin]}, indent=2) + "\n"
     try:
         is_there, is_plain = os.path.lexists(file), file.is_file() and not file.is_symlink()
@@ -110,19 +132,6 @@ def write_conflist(file: Path, chain: str, name: str, socket: str) -> None:
 
 
 def _refuse_broken(directory: Path, python: str) -> None:
-    probe = f"#!{os.path.realpath(python)} {install.FLAGS}\nimport sys\nprint(sys.implementation.cache_tag)\n"
-    install.write(directory, {"probe": probe.encode()})
-    outcome = execute.run(PluginCall("probe", {}, b"", _VERSION.timeout_ms), directory)
-    theirs, ours = outcome.stdout.decode(errors="replace").strip(), sys.implementation.cache_tag
-    if outcome.exit_code != 0 or not theirs:
-        said = outcome.stderr.decode(errors="replace").strip()[-256:]
-        raise LabError(
-            f"{python} does not run as Python does: {said or 'it says nothing'}",
-            "Name another interpreter with --python",
-        )
-    if theirs != ours:
-        text = f"{python} is {theirs}, and what this installation compiles is for {ours}"
-        raise LabError(text, "Install this project for that interpreter, and run its enim-lab")
     for name in PLUGINS:
         if said := _failure(directory, name):
             raise LabError(f"{name} does not run with {python}: {said}", "Name another interpreter with --python")

@@ -6,10 +6,11 @@ Nothing Linux-only is imported before a lab is chosen: ``sim`` runs wherever Pyt
 from __future__ import annotations
 
 import contextlib
+import json
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Protocol, TypeAlias, TypeVar
 
 from simulator.effects import World
@@ -53,10 +54,24 @@ class Lab(Protocol):
 class _Real:
     """What the labs with a real kernel share: ENIs are links of some kind, time is real, runs are processes.
 
-    ``_default``: which kind ENIs are where a scenario has no wish.
+    Args:
+        backend: which kind of link ENIs are where a scenario has no wish; without it the first that this kernel makes.
+
+    Raises:
+        LabError: this kernel makes none, or the lab does not work.
     """
 
-    _default: Backend
+    def __init__(self, backend: Backend | None) -> None:
+        self._refusals = self._refused((backend,) if backend else BACKENDS)
+        usable = [kind for kind, refusal in self._refusals.items() if not refusal]
+        if not usable and not backend:
+            refused = ", ".join(f"{kind}: {why}" for kind, why in self._refusals.items())
+            raise LabError(f"this kernel has no link for an ENI ({refused})", "sudo modprobe veth")
+        self._default = backend or usable[0]
+
+    def _refused(self, kinds: Sequence[Backend]) -> dict[Backend, str]:
+        """What ``lab.links.refusals`` says of them where the nodes will be."""
+        raise NotImplementedError
 
     def backend(self, scenario: schema.Scenario | None = None) -> Backend:
         """The scenario's wish, or what the run has."""
@@ -72,9 +87,15 @@ class _Real:
 
         return parallel.run(job, count, jobs)
 
-    def _unanswered(self, scenario: schema.Scenario | None) -> str:
-        """Why an echo of the scenario could not be answered; "" if it can."""
-        is_mute = self.backend(scenario) == "dummy" and scenario is not None and scenario.has_echo
+    def lacks(self, plugins: Sequence[str], scenario: schema.Scenario | None = None) -> str:
+        """The links for its ENIs, or an answer to its echo; a plugin that is missing was an error at the start."""
+        del plugins
+        kind = self.backend(scenario)
+        if kind not in self._refusals:  # a wish: the run did without it so far
+            self._refusals |= self._refused((kind,))
+        if self._refusals[kind]:
+            return f"this kernel makes no {kind} ENIs ({self._refusals[kind]})"
+        is_mute = kind == "dummy" and scenario is not None and scenario.has_echo
         return "it needs an echo, and a dummy ENI answers none" if is_mute else ""
 
 
@@ -83,7 +104,8 @@ class Userns(_Real):
 
     Args:
         plugins: file names of the plugins that will be needed.
-        backend: which kind of link ENIs are where a scenario has no wish; without it the best that this kernel has.
+        backend: see ``_Real``.
+        bin_dir: where others' plugins are looked for first.
 
     Raises:
         LabError: it does not work on this machine, or one of the plugins is not installed.
@@ -91,13 +113,14 @@ class Userns(_Real):
 
     name = USERNS
 
-    def __init__(self, plugins: Sequence[str], backend: Backend | None = None) -> None:
+    def __init__(self, plugins: Sequence[str], backend: Backend | None = None, bin_dir: Path | None = None) -> None:
         from simulator.chain import install  # noqa: PLC0415 - Linux only
-        from simulator.lab import links, namespaces, throwaway  # noqa: PLC0415 - Linux only
+        from simulator.lab import namespaces  # noqa: PLC0415 - Linux only
         from simulator.lab import plugins as foreign  # noqa: PLC0415 - Linux only
 
-        self._bundle = install.bundle(sys.executable) | install.bare(sys.executable)
-        self._foreign = foreign.find(*plugins)
+        self._bundle = install.node()
+        self._needed = (bin_dir,) if bin_dir else ()
+        self._foreign = foreign.find(*plugins, first=bin_dir)
         missing = [name for name in plugins if name not in self._bundle and name not in self._foreign]
         if missing:
             what = "plugin" if len(missing) == 1 else "plugins"
@@ -106,27 +129,15 @@ class Userns(_Real):
             from_package = all(name in foreign.PLUGINS for name in missing)
             by_hand = "Put it into a CNI directory, or name its directory in CNI_PATH"
             raise LabError(text, "Run `enim-lab doctor --install`" if from_package else by_hand)
-        kinds = (backend,) if backend else BACKENDS
-        self._refusals: dict[Backend, str] = throwaway.ask(lambda _scratch: links.refusals(kinds))
-        usable = [kind for kind, refusal in self._refusals.items() if not refusal]
-        if not usable and not backend:
-            refused = ", ".join(f"{kind}: {why}" for kind, why in self._refusals.items())
-            raise LabError(f"this kernel has no link for an ENI ({refused})", "sudo modprobe veth")
-        self._default = backend or usable[0]
+        super().__init__(backend)
         is_root = namespaces.has_cap_sys_admin()
         self.why = "namespaces of root's own" if is_root else f"an unprivileged user namespace of uid {os.getuid()}"
 
-    def lacks(self, plugins: Sequence[str], scenario: schema.Scenario | None = None) -> str:
-        """The links for its ENIs, or an answer to its echo; a plugin that is missing was an error at the start."""
-        del plugins
-        kind = self.backend(scenario)
-        if kind not in self._refusals:  # a wish: the run did without it so far
-            from simulator.lab import links, throwaway  # noqa: PLC0415 - Linux only
+    def _refused(self, kinds: Sequence[Backend]) -> dict[Backend, str]:
+        from simulator.lab import links, throwaway  # noqa: PLC0415 - Linux only
 
-            self._refusals |= throwaway.ask(lambda _scratch: links.refusals((kind,)))
-        if self._refusals[kind]:
-            return f"this kernel has no {kind} links"
-        return self._unanswered(scenario)
+        refusals: dict[Backend, str] = throwaway.ask(lambda _scratch: links.refusals(kinds))
+        return refusals
 
     @contextlib.contextmanager
     def world(self, scenario: schema.Scenario) -> Iterator[World]:
@@ -135,7 +146,7 @@ class Userns(_Real):
         from simulator.real import node  # noqa: PLC0415 - Linux only
 
         setup = node.NodeSetup(scenario.node.enis, self._bundle, self._foreign, self.backend(scenario))
-        process = namespaces.start(lambda channel, scratch: node.serve(channel, scratch, setup))
+        process = namespaces.start(lambda channel, scratch: node.serve(channel, scratch, setup), *self._needed)
         try:
             world = node.RemoteWorld(process.channel)
             yield world
@@ -149,7 +160,7 @@ class Docker(_Real):
 
     Args:
         plugins: file names of the plugins that will be needed.
-        backend: which kind of link ENIs are where a scenario has no wish; without it veth.
+        backend: see ``_Real``.
         tell: told what is done if the image of a node must be made first, a line at a time.
 
     Raises:
@@ -165,18 +176,21 @@ class Docker(_Real):
         absent = [name for name in plugins if name not in ("enim", "exclusive-device", *foreign.PLUGINS)]
         if absent:
             raise LabError(f"the image of a node has no {', '.join(absent)}", "Use --lab userns")
-        self._default = backend or BACKENDS[0]
         self._run = containers.labels()
         with containers.Engine() as engine:
             engine.sweep(everything=False)
             self._image = image.ensure(engine, tell)
             self._power = engine.power(self._image, self._run)
+        super().__init__(backend)
         self.why = f"containers of {self._image}, with {self._power}"
 
-    def lacks(self, plugins: Sequence[str], scenario: schema.Scenario | None = None) -> str:
-        """An answer to its echo; a plugin that is missing was an error at the start."""
-        del plugins
-        return self._unanswered(scenario)
+    def _refused(self, kinds: Sequence[Backend]) -> dict[Backend, str]:
+        from simulator.lab import containers, image  # noqa: PLC0415 - only this lab needs an engine
+
+        with containers.Engine() as engine:
+            said = engine.ask(self._image, (*image.LINKS, *kinds), self._power, self._run)
+        refusals: dict[Backend, str] = json.loads(said)
+        return refusals
 
     @contextlib.contextmanager
     def world(self, scenario: schema.Scenario) -> Iterator[World]:
@@ -191,10 +205,10 @@ class Docker(_Real):
                 world = node.RemoteWorld(container.channel)
                 yield world
                 world.close()
-            except LabError as error:
-                raise LabError(
-                    f"{error.cause}; the container said: {container.said() or 'nothing'}", error.cure
-                ) from error
+            except node.Gone as error:
+                if not container.has_ended():  # another world's
+                    raise
+                raise LabError(f"{error.cause}; the container said: {container.said() or 'nothing'}") from error
             finally:
                 container.close()
 
@@ -254,6 +268,7 @@ def choose(
     plugins: Sequence[str],
     backend: Backend | None = None,
     tell: Callable[[str], None] = lambda _line: None,
+    bin_dir: Path | None = None,
 ) -> Lab:
     """The lab that was asked for; without a wish ``userns`` if it works on this machine, else ``sim``.
 
@@ -261,14 +276,17 @@ def choose(
         plugins: file names of the plugins that will be needed.
         backend: which kind of link ENIs are where a scenario has no wish; without it the best that works.
         tell: told what a lab does before it can start, a line at a time.
+        bin_dir: where others' plugins are looked for first; only ``userns`` can, so it is that one then.
 
     Raises:
-        LabError: the one that was asked for does not work here.
+        LabError: the one that was asked for does not work here, or has its own plugins.
     """
+    if bin_dir and name in (SIM, DOCKER):
+        raise LabError(f"the lab {name} has its own plugins, not those of {bin_dir}", "Use --lab userns")
     if name == SIM:
         return Sim("asked for; virtual time, no kernel, no process")
-    if name == USERNS:
-        return Userns(plugins, backend)
+    if name == USERNS or bin_dir:
+        return Userns(plugins, backend, bin_dir)
     if name == DOCKER:
         return Docker(plugins, backend, tell)
     try:

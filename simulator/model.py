@@ -12,6 +12,14 @@ EniId = NewType("EniId", str)
 Backend: TypeAlias = Literal["veth", "macvlan", "dummy"]
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
 
+# What an ENI can do, in the order in which it is tried. Only ECHOED may be lacking: some scenarios do without.
+TRAITS = MADE, MOVED, ECHOED, RETURNED = (
+    "be made",
+    "move into a netns and back",
+    "answer an echo",
+    "come home when their netns ends",
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Subnet:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import pickle
+import shutil
 import socket
+import subprocess
+import sys
 import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -12,14 +16,60 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from _pytest.mark import ParameterSet
 
 HERE = Path(__file__).parent
+PLUGINS_PYTHONS = range(9, 15)  # of Python 3
+SYSTEM_PYTHON = "/usr/bin/python3"  # may be one of these versions, built by others
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         tier = item.path.relative_to(HERE).parts[0]
         item.add_marker(getattr(pytest.mark, tier))
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """``each_python``: once for each Python that the plugins run on. ``python``: so too if ENIM_EVERY_PYTHON is set."""
+    for name in {"each_python", "python"}.intersection(metafunc.fixturenames):
+        if name == "each_python" or os.environ.get("ENIM_EVERY_PYTHON"):
+            metafunc.parametrize(name, every_python(), scope="session")
+        else:
+            metafunc.parametrize(name, [sys.executable], ids=["own"], scope="session")
+
+
+@functools.cache
+def every_python() -> list[ParameterSet]:
+    """Paths of the interpreters of this machine, a skip by name for each that it lacks."""
+    found = {minor: found_python(minor) for minor in PLUGINS_PYTHONS}
+    missing = {
+        minor: [pytest.mark.skip(f"Python 3.{minor} is not on this machine")] for minor in found if not found[minor]
+    }
+    params = [pytest.param(found[minor], marks=missing.get(minor, ()), id=f"python3.{minor}") for minor in found]
+    if os.path.realpath(SYSTEM_PYTHON) not in {os.path.realpath(path) for path in found.values() if path}:
+        has_none = pytest.mark.skipif(not Path(SYSTEM_PYTHON).exists(), reason=f"there is no {SYSTEM_PYTHON}")
+        params.append(pytest.param(SYSTEM_PYTHON, marks=has_none, id="system"))
+    return params
+
+
+def found_python(minor: int) -> str:
+    """A Python 3.``minor`` that runs: of ENIM_PYTHONS (paths, as in PATH), PATH, pyenv or the system; "" for none."""
+    pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
+    candidates = [
+        *os.environ.get("ENIM_PYTHONS", "").split(os.pathsep),
+        *(sys.executable, f"/usr/bin/python3.{minor}", f"/usr/local/bin/python3.{minor}"),
+        *sorted(str(path) for path in pyenv.glob(f"versions/3.{minor}.*/bin/python3")),
+        shutil.which(f"python3.{minor}") or "",
+    ]
+    question = ["-IS", "-c", "import sys; print(*sys.version_info[:2])"]
+    for path in candidates:
+        try:
+            said = subprocess.run([path, *question], check=False, capture_output=True, text=True).stdout
+        except OSError:
+            continue  # it is not there, or no program of this user's
+        if said.split() == ["3", str(minor)]:
+            return path
+    return ""
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,7 @@ from itertools import combinations
 from typing import TypeAlias
 
 from simulator.agent import claims, leases, views
+from simulator.agent.grants import Grant
 from simulator.agent.views import HOME
 from simulator.model import Attachment, Eni, EniId, Link, PluginOutcome, Snapshot
 
@@ -46,38 +47,6 @@ CALL_MS_MAX: Mapping[str, float] = {"ADD": 110_000, "DEL": 55_000}
 
 Contradiction: TypeAlias = tuple[str, str, str]  # the ENI or container, one view, the other view
 Places: TypeAlias = Mapping[str, Sequence[Link]]
-
-
-@dataclass(frozen=True, slots=True)
-class Grant:
-    """An ADD that the runtime was told had succeeded, until a DEL that it was told had succeeded.
-
-    Args:
-        mac: the NIC of the result that is in the sandbox.
-        addresses: the result's addresses, CIDR texts.
-        challenged: the runtime has sent an ADD for a newer container of the same owner. However that ended for the
-            runtime, the agent may have committed it, and then this one is superseded (design D6 c).
-        superseded: a newer container of the same owner was acknowledged since, or the agent has committed it.
-        netns_deleted: the runtime removed the namespace.
-        ending: the runtime has sent a DEL; however that ended, the container no longer counts on its NIC.
-        leased: the addresses are of host-local, not of an ENI.
-    """
-
-    attachment: Attachment
-    owner: str
-    netns: str
-    mac: str
-    addresses: tuple[str, ...]
-    challenged: bool = False
-    superseded: bool = False
-    netns_deleted: bool = False
-    ending: bool = False
-    leased: bool = False
-
-    @property
-    def live(self) -> bool:
-        """Whether the container must have its NIC, and nobody else may."""
-        return not (self.superseded or self.netns_deleted or self.ending)
 
 
 @dataclass(frozen=True, slots=True)

@@ -190,7 +190,8 @@ class Agent:
     def _choose(self, add: Add, wanted: wishes.Wishes) -> Flow[tuple[pool.Entry, Link | None]]:
         """The ENI that has been free longest, and its link at home.
 
-        Without a link: the upper plugin has chosen this NIC, and has moved it before it asked (design D5).
+        Without a link: the upper plugin has chosen this NIC, and has moved it before it asked (design D5). What is
+        absent and at home has not been restored yet.
         """
         listed = [entry.eni for entry in self._ledger.pool.entries() if entry.listed]
         suitable = [eni for eni in listed if wanted.are_granted_by(eni)]
@@ -200,15 +201,16 @@ class Agent:
             yield from self._wait(lambda: not any(self._ledger.is_held(eni.id) for eni in suitable))
         links = yield ListLinks()
         self._refuse_dropped(add)
-        states = (pool.FREE, pool.ABSENT) if wanted.names_device else (pool.FREE,)
+
+        def is_available(entry: pool.Entry) -> bool:
+            if self._ledger.is_held(entry.eni.id):
+                return False
+            if only(links, entry.eni.mac) is not None:
+                return entry.state == pool.FREE
+            return wanted.names_device and entry.state in (pool.FREE, pool.ABSENT)
+
         entries = [self._ledger.pool.entry(eni.id) for eni in suitable]
-        available = [
-            entry
-            for entry in entries
-            if entry.state in states
-            and not self._ledger.is_held(entry.eni.id)
-            and (wanted.names_device or only(links, entry.eni.mac) is not None)
-        ]
+        available = [entry for entry in entries if is_available(entry)]
         if not available:
             states_text = ", ".join(f"{entry.eni.id} ({wanted.text}) is {entry.state}" for entry in entries)
             raise Refused(f"{api.NONE_AVAILABLE}: {states_text}" if wanted.text else api.NONE_AVAILABLE)

@@ -10,13 +10,10 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 from simulator.agent import views
+from simulator.agent.grants import Grant
 from simulator.model import Snapshot
-
-if TYPE_CHECKING:
-    from simulator.agent.audit import Grant
 
 
 def unheld(grants: Sequence[Grant], now: Snapshot) -> Iterator[tuple[str, str, str]]:

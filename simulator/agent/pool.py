@@ -6,7 +6,7 @@
 - What was free before a restart must be seen again before it is offered; what was reserved was never acknowledged.
 
 An event is a flat JSON object: ``kind``, ``eni``, ``at_ns`` (agent clock), perhaps ``reason`` (for people), and the
-fields that ``FIELDS`` names for its kind.
+fields that ``FIELDS`` names for its kind. A ``snapshot`` stands for all earlier events of its ENI (``compaction``).
 
 Source: design D6 and D7; incidents.md invariants I2 (conserved), I6 (restart-neutral), I7 (fail-closed).
 """
@@ -30,6 +30,7 @@ QUARANTINED = "quarantined"
 STATES = (FREE, ABSENT, RESERVED, IN_USE, SUPERSEDED, RETURNING, QUARANTINED)
 
 UNKNOWN = ""  # an ENI of which nothing was ever journaled
+SNAPSHOT = "snapshot"  # UNKNOWN → the state that it names
 
 Event: TypeAlias = dict[str, Any]
 
@@ -71,6 +72,9 @@ FIELDS: Mapping[str, tuple[str, ...]] = {
 _OF_NOBODY: Mapping[str, Any] = {"attachment": None, "owner": ""}
 _AT_HOME: Mapping[str, Any] = {**_OF_NOBODY, "netns": "", "identity": ""}
 
+# What a snapshot says of an entry beside its ENI, attachment and reason.
+_SHOWN = ("state", "since_ns", "owner", "netns", "identity", "ifindex")
+
 # State → what an entry in it no longer has. Who is on the way home keeps the netns: that is where to look for the NIC.
 _FORGOTTEN: Mapping[str, Mapping[str, Any]] = {
     FREE: _AT_HOME,
@@ -108,6 +112,15 @@ class Entry:
 def event(kind: str, eni: EniId, at_ns: int, reason: str = "", **fields: str | int) -> Event:
     """One event; an empty reason is left out."""
     return {"kind": kind, "eni": eni, "at_ns": at_ns, **fields, **({"reason": reason} if reason else {})}
+
+
+def snapshot(entry: Entry, at_ns: int) -> Event:
+    """The event that alone gives an entry; ``listed`` apart, which the cloud says anew."""
+    attachment: dict[str, str | int] = {}
+    if entry.attachment is not None:
+        attachment = {name: getattr(entry.attachment, name) for name in ("network", "container_id", "ifname")}
+    fields = {name: getattr(entry, name) for name in _SHOWN}
+    return event(SNAPSHOT, entry.eni.id, at_ns, entry.reason, **_description(entry.eni), **attachment, **fields)
 
 
 def order(eni: EniId) -> tuple[int, str]:
@@ -153,6 +166,9 @@ class Pool:
             eni_id, kind, at_ns = EniId(event["eni"]), event["kind"], int(event["at_ns"])
             entry = self._entries.get(eni_id)
             was = UNKNOWN if entry is None else entry.state
+            if entry is None and kind == SNAPSHOT:
+                self._entries[eni_id] = entry = _shown(event)
+                return entry
             if (was, kind) not in TRANSITIONS:
                 raise InvariantBroken(f"{eni_id}: {kind} must not happen in state {was or 'unknown'}")
             became = TRANSITIONS[was, kind]
@@ -210,6 +226,16 @@ def _described(event: Event) -> Eni:
     subnet = Subnet(event["cidr4"], event["gateway4"], event["cidr6"], event["gateway6"])
     eni_id = EniId(event["eni"])
     return Eni(eni_id, event["mac"], event["name"], event["mtu"], event["ipv4"], event["ipv6"], subnet)
+
+
+def _shown(event: Event) -> Entry:
+    """The entry of a snapshot."""
+    if event["state"] not in STATES:
+        raise ValueError(f"no state {event['state']!r}")
+    fields = {name: event[name] for name in _SHOWN}
+    named = "network" in event
+    attachment = Attachment(event["network"], event["container_id"], event["ifname"]) if named else None
+    return Entry(_described(event), attachment=attachment, reason=str(event.get("reason", "")), **fields)
 
 
 def _record(entry: Entry) -> EniRecord:

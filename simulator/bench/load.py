@@ -46,12 +46,14 @@ class Measured:
         verb: ADD or DEL, or RUN for a bare program.
         result: ``ok``, or ``code N`` of the error.
         tries: how many times it was run.
+        why: the error in the plugin's own words, "" if it went well.
     """
 
     verb: str
     result: str
     phases: stats.Phases
     tries: int = 1
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,10 +187,12 @@ class Series:
             if not todo:
                 break
         phases = self._probe.phases(ran)
-        return [
-            Measured(verb, result(answers[one].failure), phases[one], len(ran[one]))  # one plugin in each list
-            for one in (pod.container_id for pod in pods)
-        ]
+        measured = []
+        for one in (pod.container_id for pod in pods):
+            failure = answers[one].failure
+            why = "" if failure is None else str(failure)
+            measured.append(Measured(verb, result(failure), phases[one], len(ran[one]), why))  # one plugin in each list
+        return measured
 
     def _calls(self, verb: str, pod: _Pod) -> plan.Calls:
         sandbox = containers.sandbox(pod.container_id, IFNAME, pod.container)
@@ -199,9 +203,7 @@ class Series:
         """Raises LabError: what was to be measured did not happen."""
         for one in measured:
             if one.result != "ok":
-                raise LabError(
-                    f"{self.subject.name}, {self.state}: {one.verb} must go well, but ended with {one.result}"
-                )
+                raise LabError(f"{self.subject.name}, {self.state}: {one.verb} must go well, but failed: {one.why}")
 
 
 class Probe:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,8 @@ from simulator.model import PluginCall, PluginOutcome
 
 BUSY_RETRIES_MAX = 5  # raw_exec.go: a plugin that is being written or copied cannot be started (ETXTBSY)
 BUSY_WAIT_S = 1.0
+
+SAID_MAX = 256
 
 NOT_FOUND, NOT_EXECUTABLE = 127, 126  # as a shell has it; libcni has no exit code for what did not start
 
@@ -53,6 +56,23 @@ def run(call: PluginCall, directory: Path, under: Sequence[str] = ()) -> PluginO
             process.kill()
             stdout, stderr = expired.stdout or b"", expired.stderr or b""
     return PluginOutcome(call, process.returncode, stdout, stderr, _since_ms(started), timed_out)
+
+
+def program(command: Sequence[str], stdin: bytes, timeout_s: float) -> tuple[int, bytes, str]:
+    """Run a program that is no plugin to its end: exit code, stdout, and why it failed, "" if it did not.
+
+    Exit codes are those of ``run``; what does not end in time has that of SIGKILL.
+    """
+    try:
+        ran = subprocess.run(command, check=False, input=stdin, capture_output=True, timeout=timeout_s)
+    except subprocess.TimeoutExpired:
+        return -signal.SIGKILL, b"", f"it did not end within {timeout_s:.0f} s"
+    except OSError as error:
+        return NOT_EXECUTABLE, b"", error.strerror or str(error)
+    if ran.returncode == 0:
+        return 0, ran.stdout, ""
+    said = ran.stderr.decode(errors="replace").strip().splitlines()
+    return ran.returncode, ran.stdout, (said or [f"exit code {ran.returncode}"])[-1][:SAID_MAX]
 
 
 def running_count(directory: Path) -> int:

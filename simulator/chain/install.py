@@ -1,58 +1,69 @@
-"""EDGE: what an installation puts into a CNI bin directory: two launchers, and the plugins' package already compiled.
+"""EDGE: what an installation puts into a CNI bin directory: two launchers, and a package compiled into one file.
 
 Rules: a launcher names its interpreter absolutely, because a runtime need not set PATH, and starts it without site,
 user paths and PYTHON* variables (``-ISE``). The package lies in a folder named for its content: an upgrade replaces
-nothing that a running plugin may still load, and becomes effective with the rename of a launcher. The compiled files
-are not checked against their sources at run time, and no plugin writes any.
+nothing that a running plugin may still load, and becomes effective with the rename of a launcher. The compiled file is
+for interpreters of the version that made it; another one that has taken its place runs the sources beside it. Nothing
+is checked against the sources at run time, and no plugin writes a file.
 
-Source: execve(2) "Interpreter scripts" (one argument, 127 bytes before Linux 5.1), PEP 552 (unchecked hashes).
+Source: execve(2) "Interpreter scripts" (one argument, 127 bytes before Linux 5.1).
 """
 
 from __future__ import annotations
 
 import hashlib
-import marshal
 import os
 import shlex
 import sys
 import tempfile
 from collections.abc import Mapping
-from importlib.util import MAGIC_NUMBER, cache_from_source, source_hash
 from pathlib import Path
 
 import enim
+from enim import loading
+from simulator.chain import interpreter
 
 PACKAGES = ".enim"
 FLAGS = "-ISE"
 SHEBANG_BYTES_MAX = 127
 BARE = "bare-python"
+COMPILED = "plugins"
 
-_HASHED_AND_UNCHECKED = (1).to_bytes(4, "little")  # the flags of a compiled file
 _LAUNCHERS = {"enim": "__main__", "exclusive-device": "exclusive_main"}
 
 
-def bundle(interpreter: str = sys.executable) -> dict[str, bytes]:
+def bundle(python: str = sys.executable) -> dict[str, bytes]:
     """Make the files of an installation.
 
     Args:
-        interpreter: path of a CPython of this one's version; a virtual environment's is replaced by the one behind it.
+        python: path of a CPython that ``interpreter.find`` accepts; a virtual environment's is replaced by the one
+            behind it.
 
     Returns:
         path relative to the CNI bin directory → content; only the launchers have no ``/`` in their path.
+
+    Raises:
+        LabError: another interpreter than this one, and it does not compile the package.
     """
-    python = os.path.realpath(interpreter)
-    package = _package()
-    sources = b"".join(path.encode() + b"\0" + package[path] for path in sorted(package) if path.endswith(".py"))
-    home = f"{PACKAGES}/{sys.implementation.cache_tag}-{hashlib.sha256(sources).hexdigest()[:12]}"
-    files = {f"{home}/{path}": content for path, content in package.items()}
+    sources = {file.stem: file.read_bytes() for file in sorted(Path(next(iter(enim.__path__))).glob("*.py"))}
+    made = interpreter.compiled(python, sources)
+    content = b"".join(f"enim/{name}.py".encode() + b"\0" + source for name, source in sources.items())
+    home = f"{PACKAGES}/{made.tag}-{hashlib.sha256(content).hexdigest()[:12]}"
+    files = {f"{home}/enim/{name}.py": source for name, source in sources.items()}
+    files[f"{home}/{COMPILED}"] = made.file
     for name, module in _LAUNCHERS.items():
-        files |= _launcher(name, module, python, home)
+        files |= _launcher(name, module, os.path.realpath(python), home, made.version)
     return files
 
 
-def bare(interpreter: str = sys.executable) -> dict[str, bytes]:
+def bare(python: str = sys.executable) -> dict[str, bytes]:
     """A program beside the plugins that starts as they do, and does nothing: what any of them costs at the least."""
-    return _start("", BARE, os.path.realpath(interpreter), PACKAGES)
+    return _start("", BARE, os.path.realpath(python), PACKAGES)
+
+
+def node(interpreter: str = sys.executable) -> dict[str, bytes]:
+    """What a node of a lab gets: an installation, and the bare program."""
+    return bundle(interpreter) | bare(interpreter)
 
 
 def write(directory: Path, files: Mapping[str, bytes]) -> None:
@@ -75,27 +86,17 @@ def write(directory: Path, files: Mapping[str, bytes]) -> None:
             raise
 
 
-def _package() -> dict[str, bytes]:
-    """The plugins' package: sources and their compiled form, made without a file that a kill could leave behind."""
-    files = {}
-    for source in sorted(Path(next(iter(enim.__path__))).glob("*.py")):
-        path = f"enim/{source.name}"
-        content = source.read_bytes()
-        code = compile(content, path, "exec", dont_inherit=True, optimize=0)
-        header = MAGIC_NUMBER + _HASHED_AND_UNCHECKED + source_hash(content)
-        files[path] = content
-        files[cache_from_source(path, optimization="")] = header + marshal.dumps(code)
-    return files
-
-
-def _launcher(name: str, module: str, python: str, home: str) -> dict[str, bytes]:
+def _launcher(name: str, module: str, python: str, home: str, version: int) -> dict[str, bytes]:
     """The files that start one plugin: a script, and one for sh before it where no shebang can name the interpreter."""
     script = (
-        "import sys\n"
+        "import marshal, posix, sys\n"
+        f'home, first = __file__.rpartition("/")[0] + {{folder!r}}, "{module}"\n'
+        f"if sys.hexversion >> 16 == {version:#x}:\n"
+        f'    file = posix.open(home + "/{COMPILED}", posix.O_RDONLY)\n'
+        f"    exec(marshal.loads(posix.read(file, {loading.HEAD_BYTES})))\n"
         "sys.dont_write_bytecode = True\n"
-        'sys.path.insert(0, __file__.rpartition("/")[0] + {folder!r})\n'
-        f"from enim.{module} import main\n"
-        "main()\n"
+        "sys.path.insert(0, home)\n"
+        'getattr(__import__("enim." + first), first).main()\n'
     )
     return _start(script, name, python, home)
 
@@ -108,3 +109,20 @@ def _start(script: str, name: str, python: str, home: str) -> dict[str, bytes]:
     inner = f"{home}/start-{name}.py"
     wrapper = f'#!/bin/sh\nexec {shlex.quote(python)} {FLAGS} "${{0%/*}}/{inner}" "$@"\n'
     return {name: os.fsencode(wrapper), inner: script.format(folder="").encode()}
+
+
+def interpreter_of(launcher: bytes) -> str:
+    """Path of the interpreter that a launcher names, "" if this is no launcher of ``bundle``."""
+    first, _, rest = os.fsdecode(launcher).partition("\n")
+    ending = f" {FLAGS}"
+    if first == "#!/bin/sh":
+        words = _words(rest.partition("\n")[0])
+        return words[1] if words[:1] == ["exec"] and FLAGS in words[2:3] else ""
+    return first[2:].removesuffix(ending) if first.startswith("#!/") and first.endswith(ending) else ""
+
+
+def _words(line: str) -> list[str]:
+    try:
+        return shlex.split(line)
+    except ValueError:
+        return []

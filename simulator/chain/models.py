@@ -275,11 +275,19 @@ def _configure(call: Call, pod: str, granted: result.Result) -> moves.Steps:
     for address in granted.addresses:
         if address.gateway:
             gateways.setdefault(address.family, address.gateway)
-    routes = tuple((route.dst, route.gw or gateways.get(route.family, "")) for route in granted.routes)
+    routes = tuple(
+        (route.dst, route.gw or gateways.get(route.family, ""), _known_to_host_device(route))
+        for route in granted.routes
+    )
     wanted = tuple(address.address for address in granted.addresses)
     yield from moves.attempt(
         effects.Configure(pod, ifname, wanted, routes), f"failed to configure {moves.quoted(ifname)}"
     )
+
+
+def _known_to_host_device(route: result.Route) -> dict[str, int]:
+    """The attributes that it sets; mtu and advmss are not among them."""
+    return {name: value for name, value in route.attributes.items() if name in ("priority", "table", "scope")}
 
 
 def _print(call: Call, printed: result.Result) -> moves.Steps:

@@ -242,6 +242,7 @@ def conflist(
     socket: str,
     device: str = "",
     delegate: str = "",
+    dad: bool | None = None,
     ipam: Mapping[str, Any] | None = None,
     arguments: Mapping[str, Any] | None = None,
     capabilities: Sequence[str] = (),
@@ -253,6 +254,7 @@ def conflist(
         socket: the agent's socket, into ``ipam.socket``.
         device: the host name of the NIC for host-device, which chooses before it asks (design D5); "" leaves it out.
         delegate: the key of exclusive-device; "" leaves it out.
+        dad: the key of exclusive-device; None leaves it out.
         ipam: more keys of the ``ipam`` section.
         arguments: the conf's ``args``; None leaves it out.
         capabilities: what the upper plugin says it takes as ``runtimeConfig``.
@@ -262,6 +264,8 @@ def conflist(
         plugin["device"] = device
     if delegate:
         plugin["delegate"] = delegate
+    if dad is not None:
+        plugin["dad"] = dad
     if arguments:
         plugin["args"] = dict(arguments)
     if capabilities:

@@ -37,6 +37,7 @@ _TIMEOUT_S = 120
 _SAID_MAX = 2000
 _PART_BYTES = 1 << 20
 _REMOVAL_S = 10.0
+_ENDING_S = 1.0
 _STDOUT = 1
 _CURE = (
     "Start one (`sudo systemctl start docker`), set DOCKER_HOST to one that runs, or be in the group docker; "
@@ -130,6 +131,11 @@ class Container:
     def said(self) -> str:
         """The end of what it has written to standard error."""
         return self._said.decode(errors="replace").strip()
+
+    def has_ended(self) -> bool:
+        """Whether it has closed its standard output, or closes it in this moment."""
+        self._carriers[1].join(_ENDING_S)
+        return not self._carriers[1].is_alive()
 
     def close(self) -> None:
         """End the container, and return when it is gone. Repeating it does nothing."""
@@ -257,6 +263,21 @@ class Engine:
                 raise
         return Container(self, made, attached)
 
+    def ask(self, image: str, command: Sequence[str], power: str, run: Mapping[str, str]) -> bytes:
+        """What a program in a container of its own prints; arguments as of ``start``. Raises LabError if nothing."""
+        container = self.start(image, command, power, run)
+        try:
+            container.channel.settimeout(_TIMEOUT_S)
+            with container.channel.makefile("rb") as stream:
+                printed = stream.read()
+        finally:
+            container.close()
+        if not printed:
+            raise LabError(
+                f"`{' '.join(command)}` printed nothing in a container; it said: {container.said() or 'nothing'}"
+            )
+        return printed
+
     def power(self, image: str, run: Mapping[str, str]) -> str:
         """How privileged a container this engine can start, found by trying: a name for ``start``."""
         refused = []
@@ -315,5 +336,10 @@ def _asking(what: str) -> Iterator[None]:
 
 
 def _text(error: Exception) -> str:
-    said = getattr(error, "explanation", None) or error
-    return " ".join(str(said).split())[:256]
+    """What the engine said, else what the kernel said at the bottom of the libraries' errors, else the error."""
+    said = getattr(error, "explanation", None)
+    below: BaseException | None = error
+    while not said and below is not None:
+        said = below.strerror if isinstance(below, OSError) else None
+        below = below.__cause__ or below.__context__
+    return " ".join(str(said or error).split())[:256]

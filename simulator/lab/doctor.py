@@ -21,14 +21,15 @@ from typing import Any, TypeAlias
 from simulator import syscalls
 from simulator.errors import LabError
 from simulator.lab import causes, links, plugins, throwaway
-from simulator.model import BACKENDS, Backend
+from simulator.model import BACKENDS, ECHOED, MADE, Backend
 
 _PROBE_TIMEOUT_S = 30
 _VERSION_TIMEOUT_S = 10
 
-# Tries ENIs of one backend from inside a lab: trait → why it does not hold, "" if it does; in the order of trying.
+# Tries ENIs of one backend from inside a lab: of model.TRAITS, in this order → why it does not hold, "" if it does.
 Attempt: TypeAlias = Callable[[Backend, Path], Mapping[str, str]]
-_MAY_LACK = "answers an echo"  # some scenarios do without
+Engine: TypeAlias = Callable[[], None]  # asks a container engine for an answer; raises LabError
+_TRIED = "be tried"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ class Finding:
     """One thing that was tried.
 
     Args:
-        required: whether no lab works without it.
+        required: whether ``userns`` does not work without it.
         cause: why it failed, or a remark; "" for none.
         cure: what to do, as a command where there is one; "" for none.
     """
@@ -47,12 +48,18 @@ class Finding:
     cause: str = ""
     cure: str = ""
 
+    def __str__(self) -> str:
+        mark = "ok" if self.ok else "FAILED" if self.required else "fails (optional)"
+        line = f"{mark:>16}  {self.name}" + (f": {self.cause}" if self.cause else "")
+        return line if self.ok or not self.cure else f"{line}\n{'':>16}  → {self.cure}"
 
-def diagnose(attempt: Attempt) -> list[Finding]:
-    """Try everything. The list is for people; a lab works if every required finding is ok.
+
+def diagnose(attempt: Attempt, engine: Engine) -> list[Finding]:
+    """Try everything. The list is for people; ``userns`` works if every required finding is ok.
 
     Args:
         attempt: tries the ENIs of a backend.
+        engine: tries the engine of ``docker``.
     """
     if sys.platform != "linux":
         cure = "enim-lab run --lab sim"
@@ -66,8 +73,8 @@ def diagnose(attempt: Attempt) -> list[Finding]:
             found.append(_try_plugin(binaries[name]))
         else:
             cure = "enim-lab doctor --install"
-            found.append(Finding(name, ok=False, required=True, cause="the plugin is not installed", cure=cure))
-    return found
+            found.append(Finding(f"plugin {name}", ok=False, required=True, cause="it is not installed", cure=cure))
+    return [*found, _try_engine(engine)]
 
 
 def _try_lab() -> Iterator[Finding]:
@@ -107,13 +114,13 @@ def _settings(directory: Path) -> dict[str, str]:
 
 def _probe(scratch: Path) -> list[dict[str, Any]]:
     """Inside a lab: try its parts; the findings as JSON has them."""
-    parts: tuple[tuple[str, bool, Callable[[], None], str], ...] = (
-        ("link kind bridge", True, lambda: links.make("b0", "bridge"), "bridge"),
-        ("raw ICMP sockets", True, _open_raw_sockets, "ipv6"),
-        ("network namespaces with a name", True, lambda: _bind_netns(scratch / "netns"), ""),
+    parts: tuple[tuple[str, Callable[[], None], str], ...] = (
+        ("links of the kind bridge", lambda: links.make("b0", "bridge"), "bridge"),
+        ("raw ICMP sockets", _open_raw_sockets, "ipv6"),
+        ("network namespaces with a name", lambda: _bind_netns(scratch / "netns"), ""),
     )
     found = []
-    for name, required, attempt, module in parts:
+    for name, attempt, module in parts:
         cause = cure = ""
         try:
             attempt()
@@ -121,30 +128,65 @@ def _probe(scratch: Path) -> list[dict[str, Any]]:
             cause = error.strerror or str(error)
             if error.errno in {errno.EOPNOTSUPP, errno.EAFNOSUPPORT}:
                 cause, cure = f"the kernel module {module} is not there ({cause})", f"sudo modprobe {module}"
-        found.append(Finding(name, ok=not cause, required=required, cause=cause, cure=cure))
+        found.append(Finding(name, ok=not cause, required=True, cause=cause, cure=cure))
     return [asdict(one) for one in found]
 
 
 def _try_backends(attempt: Attempt) -> Iterator[Finding]:
-    """One finding for each, and that one of them works, which is all that a lab needs."""
-    working = []
+    """One finding for each, and that the one works which runs take unless they are told another."""
+    makeable, working, module_cures = [], [], []
     for backend in BACKENDS:
-        traits = _asked(attempt, backend)
-        shown = "; ".join(f"{trait} {f'no ({refusal})' if refusal else 'yes'}" for trait, refusal in traits.items())
-        is_ok = not any(refusal for trait, refusal in traits.items() if trait != _MAY_LACK)
-        cure = f"sudo modprobe {backend}" if os.strerror(errno.EOPNOTSUPP) in shown else ""
+        is_makeable, traits = _asked(attempt, backend)
+        is_ok = not any(refusal for trait, refusal in traits.items() if trait != ECHOED)
+        makeable += [backend] if is_makeable else []
         working += [backend] if is_ok else []
-        yield Finding(f"{backend} ENIs", ok=is_ok, required=False, cause=shown, cure="" if is_ok else cure)
-    cause = ", ".join(working) or "none of these works"
-    yield Finding("a backend for ENIs", ok=bool(working), required=True, cause=cause, cure="sudo modprobe veth")
+        lacks_module = not is_makeable and traits.get(MADE, "").endswith(os.strerror(errno.EOPNOTSUPP))
+        cure = f"sudo modprobe -a {' '.join(links.MODULES[backend])}" if lacks_module else ""
+        module_cures += [cure] if cure else []
+        yield Finding(f"{backend} ENIs", ok=is_ok, required=False, cause=_shown(traits), cure=cure)
+    name = "ENIs of the kind that runs take"
+    if not makeable:
+        cure = module_cures[0] if module_cures else ""
+        yield Finding(name, ok=False, required=True, cause="none of these can be made", cure=cure)
+        return
+    taken, others = makeable[0], ", ".join(backend for backend in working if backend != makeable[0])
+    if taken in working:
+        cause = f"{taken}; with --backend also {others}" if others else taken
+        yield Finding(name, ok=True, required=True, cause=cause)
+    else:
+        cure = f"enim-lab run --backend {working[0]}" if working else ""
+        yield Finding(name, ok=False, required=True, cause=f"{taken}, which cannot do all it must", cure=cure)
 
 
-def _asked(attempt: Attempt, backend: Backend) -> dict[str, str]:
+def _shown(traits: Mapping[str, str]) -> str:
+    """What ENIs can and cannot do, as a sentence without its subject."""
+    can = ", ".join(trait for trait, refusal in traits.items() if not refusal)
+    cannot = [f"cannot {trait} ({refusal})" for trait, refusal in traits.items() if refusal]
+    return "; ".join([f"can {can}", *cannot] if can else cannot)
+
+
+def _asked(attempt: Attempt, backend: Backend) -> tuple[bool, dict[str, str]]:
+    """Whether a backend's links can be made, asked as a run asks it, and what its ENIs can do."""
+    is_makeable = False
     try:
+        refusal: str = throwaway.ask(lambda _scratch: links.refusals((backend,)), _PROBE_TIMEOUT_S)[backend]
+        if refusal:
+            return False, {MADE: refusal}
+        is_makeable = True
         traits: dict[str, str] = throwaway.ask(lambda scratch: attempt(backend, scratch), _PROBE_TIMEOUT_S)
     except LabError as error:
-        return {"tried": error.cause}
-    return traits
+        return is_makeable, {_TRIED: error.cause}
+    return True, traits
+
+
+def _try_engine(engine: Engine) -> Finding:
+    """Whether one answers; whether it can hold a node is only known when it has the image of one."""
+    name = "an engine for --lab docker"
+    try:
+        engine()
+    except LabError as error:
+        return Finding(name, ok=False, required=False, cause=error.cause, cure=error.cure)
+    return Finding(name, ok=True, required=False)
 
 
 def _open_raw_sockets() -> None:
@@ -160,6 +202,7 @@ def _bind_netns(path: Path) -> None:
 
 def _try_plugin(binary: Path) -> Finding:
     """Ask the binary for its versions, which every CNI plugin answers."""
+    name = f"plugin {binary.name}"
     environment = {"CNI_COMMAND": "VERSION", "PATH": "/usr/bin:/bin"}
     question = b'{"cniVersion": "1.0.0"}'
     try:
@@ -170,5 +213,5 @@ def _try_plugin(binary: Path) -> Finding:
     except (OSError, subprocess.SubprocessError, ValueError, KeyError, TypeError) as error:
         cause = f"{binary} does not answer VERSION: {error}"
         cure = f"Remove {binary}, then run `enim-lab doctor --install`"
-        return Finding(binary.name, ok=False, required=True, cause=cause, cure=cure)
-    return Finding(binary.name, ok=True, required=True, cause=f"{binary} speaks {versions}")
+        return Finding(name, ok=False, required=True, cause=cause, cure=cure)
+    return Finding(name, ok=True, required=True, cause=f"{binary} speaks {versions}")

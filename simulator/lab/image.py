@@ -34,6 +34,7 @@ Tell: TypeAlias = Callable[[str], None]
 
 BASE_REPOSITORY, REPOSITORY = "enim-node-base", "enim-node"
 COMMAND = ("python3", "-m", "simulator.contained")
+LINKS = ("python3", "-m", "simulator.lab.links")
 
 _DEBIAN, _SUITE = ("debian", "bookworm-slim"), "bookworm"
 _PACKAGES = ("python3", "containernetworking-plugins")

@@ -1,18 +1,24 @@
 """EDGE: which kinds of link this kernel can make: tried in the network namespace that one is in.
 
-One RTM_NEWLINK each, so that no ``ip`` program and no library is needed. Source: rtnetlink(7); linux/if_link.h.
+One RTM_NEWLINK each, so that no ``ip`` program and no library is needed. As a program it tries the kinds that its
+arguments name, and prints what ``refusals`` returns as JSON. Source: rtnetlink(7); linux/if_link.h.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import struct
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+
+from simulator.model import Backend
 
 _RTM_NEWLINK, _NLM_F_REQUEST_ACK_CREATE_EXCL, _NLMSG_ERROR = 16, 0x605, 2
 _IFLA_IFNAME, _IFLA_LINK, _IFLA_LINKINFO, _IFLA_INFO_KIND = 3, 5, 18, 1
 _BELOW = "try-below"
+MODULES: Mapping[Backend, Sequence[str]] = {"veth": ("veth",), "macvlan": ("veth", "macvlan"), "dummy": ("dummy",)}
 
 
 def make(name: str, kind: str, below: str = "") -> None:
@@ -45,17 +51,22 @@ def refusals(kinds: Iterable[str]) -> dict[str, str]:
 
 
 def _refusal(kind: str) -> str:
+    below, whose = "", ""
     try:
         if kind == "macvlan":  # as the hardware does: upon a veth
+            whose = "the veth below it: "
             make(_BELOW, "veth")
-            make("try-macvlan", kind, _BELOW)
-        else:
-            make(f"try-{kind}", kind)
+            below, whose = _BELOW, ""
+        make(f"try-{kind}", kind, below)
     except OSError as error:
-        return error.strerror or str(error)
+        return f"{whose}{error.strerror or error}"
     return ""
 
 
 def _attribute(kind: int, value: bytes) -> bytes:
     padding = bytes(-len(value) % 4)
     return struct.pack("=HH", 4 + len(value), kind) + value + padding
+
+
+if __name__ == "__main__":
+    json.dump(refusals(sys.argv[1:]), sys.stdout)

@@ -76,7 +76,7 @@ class LabProcess:
             os.close(self._init)
 
 
-def start(entry: Entry) -> LabProcess:
+def start(entry: Entry, *needed: Path) -> LabProcess:
     """Start a lab in which ``entry(channel, scratch)`` runs.
 
     It runs as root of new mount, pid, network and IPC namespaces; of a user namespace too, unless the caller has
@@ -85,11 +85,12 @@ def start(entry: Entry) -> LabProcess:
 
     Args:
         entry: given the lab's end of the control channel, and the scratch directory.
+        needed: what must be seen in the lab, and no scratch directory be mounted over.
 
     Raises:
         LabError: this machine does not allow it; the cause and the cure.
     """
-    scratch = _scratch_root()
+    scratch = _scratch_root(*needed)
     sys.stdout.flush()
     sys.stderr.flush()
     channel, lab_channel = socket.socketpair()
@@ -259,11 +260,12 @@ def has_cap_sys_admin() -> bool:
     return bool(int(effective.split()[1], 16) & _CAP_SYS_ADMIN)
 
 
-def _scratch_root() -> Path:
+def _scratch_root(*more: Path) -> Path:
     """An existing directory to mount over, which hides nothing that the lab needs."""
     places = [sys.prefix, sys.base_prefix, sys.executable, __file__, str(Path.cwd())]
     places += [os.environ.get(name, "") for name in ("HOME", "XDG_CACHE_HOME")]  # where host-device may be
     places += os.environ.get("CNI_PATH", "").split(":")
+    places += map(str, more)
     needed = [Path(path) for place in places if place for path in (place, os.path.realpath(place))]
     for root in map(Path, _SCRATCH_ROOTS):
         if root.is_dir() and not root.is_symlink() and not any(path.is_relative_to(root) for path in needed):

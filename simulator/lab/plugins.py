@@ -31,9 +31,14 @@ _COMPLAINTS_MAX = 500
 _IMPATIENT = ("-oAcquire::Retries=1", "-oAcquire::http::Timeout=10", "-oAcquire::https::Timeout=10")
 
 
-def find(*more: str) -> dict[str, Path]:
-    """The binaries that are there, by their names; ``more``: names of others to look for."""
-    found = {name: _find(name) for name in (*PLUGINS, *more)}
+def find(*more: str, first: Path | None = None) -> dict[str, Path]:
+    """The binaries that are there, by their names.
+
+    Args:
+        more: names of others to look for.
+        first: a directory to look into before all others.
+    """
+    found = {name: _find(name, first) for name in (*PLUGINS, *more)}
     return {name: binary for name, binary in found.items() if binary is not None}
 
 
@@ -43,11 +48,11 @@ def missing() -> list[str]:
     return [name for name in PLUGINS if name not in found]
 
 
-def _find(name: str) -> Path | None:
-    """One binary: in the user's cache, the usual CNI directories, or CNI_PATH; None if there is none."""
+def _find(name: str, first: Path | None) -> Path | None:
+    """One binary: in ``first``, the user's cache, the usual CNI directories, or CNI_PATH; None if there is none."""
     named = [Path(part) for part in os.environ.get("CNI_PATH", "").split(":") if part.startswith("/")]
-    cache = _cache()
-    for directory in (*([cache] if cache else []), *map(Path, SYSTEM_DIRECTORIES), *named):
+    best = [directory for directory in (first, _cache()) if directory]
+    for directory in (*best, *map(Path, SYSTEM_DIRECTORIES), *named):
         binary = directory / name
         with contextlib.suppress(OSError):  # another user's cache, by a HOME that su or sudo has left
             if binary.is_file() and os.access(binary, os.X_OK):

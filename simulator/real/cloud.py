@@ -18,7 +18,7 @@ from typing import Any
 from simulator import syscalls, topology
 from simulator.errors import CloudFault, LabError, WorldFault
 from simulator.model import Backend, Eni
-from simulator.real import hardware
+from simulator.real import hardware, hardware_process
 
 _ANSWER_TIMEOUT_S = 30.0
 _LISTEN_WAIT_S = 0.05
@@ -42,7 +42,7 @@ def attach(count: int, backend: Backend = hardware.VETH) -> tuple[Eni, ...]:
         return ()
     request = json.dumps({"enis": [dataclasses.asdict(eni) for eni in enis]}).encode() + b"\n"
     try:
-        with _connect(hardware.ADDRESS, backend) as connection:
+        with _connect(hardware_process.ADDRESS, backend) as connection:
             connection.sendall(request)
             line = connection.makefile("rb").readline()
     except OSError as error:
@@ -130,4 +130,4 @@ def _be_hardware(listener: socket.socket, tell: int, backend: Backend) -> None:
     for fd in (0, 1, 2):
         os.dup2(null, fd)
     sys.stderr.flush()
-    hardware.serve(listener, made)
+    hardware_process.serve(listener, made)

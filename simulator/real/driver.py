@@ -5,6 +5,7 @@
 - ``Persist`` is carried out *with* it, from the yield to the flow's next one. So the order of the journal is the order
   in which memory changes, and no flow ever sees a state that is not durable, or misses one that is. The price is one
   sync (0.2 ms measured) during which no flow moves; they all need the same disk anyway.
+- The flow in the background gives way: somebody waits for a request's answer, and one interpreter runs one thread.
 - What an effect raises is thrown into its flow at the yield, also when it is a bug: only so does the flow put its part
   of the shared state right while it has the lock. What a flow lets out is a bug: the caller of a request gets it, and
   the one in the background ends the process.
@@ -26,6 +27,8 @@ Answer = TypeVar("Answer")
 
 _STOP_TIMEOUT_S = 2.0
 _SETTLE_TIMEOUT_S = 1.0
+_FIRST_LOOK_S = 5.0
+_GIVE_WAY_S = 0.02  # no longer: an ENI that must come home is waited for too
 
 
 class Agent(effects.Agent, Protocol):
@@ -95,10 +98,13 @@ class Driver:
         self._changes = 0  # how often links or the agent's state changed
         self._stopped = False
         self._waits = threading.local()
+        self._requests = 0  # those at work, which is not: waiting for a change
         self._failpoint = ""
         self._crash: Callable[[], None] = lambda: None
         self._unwatch: Callable[[], None] | None = None
         self._background: threading.Thread | None = None
+        self._has_looked = True  # without a flow in the background there is nothing to wait for
+        self._look_until_ms = 0.0
 
     def start(self, failed: Callable[[BaseException], None]) -> None:
         """Watch the links and start the flow in the background.
@@ -111,6 +117,8 @@ class Driver:
         """
         flow = self._agent.reconcile()
         self._unwatch = self._kernel.watch(self._note_change)
+        self._has_looked = False
+        self._look_until_ms = clock.monotonic_ms() + _FIRST_LOOK_S * 1000
         self._background = threading.Thread(target=self._reconcile, args=(flow, failed), name="reconcile", daemon=True)
         self._background.start()
 
@@ -127,8 +135,20 @@ class Driver:
             self._background.join(_STOP_TIMEOUT_S)
 
     def handle(self, request: wire.Request) -> wire.Reply:
-        """Answer one request of the public API. Raises what ``run`` raises."""
+        """Answer one request of the public API. Raises what ``run`` raises.
+
+        The first ones wait until the flow in the background has done what was due at the start, for at most 5 s: an ADD
+        would hear that no ENI is free while it is only being looked for.
+        """
+        if not self._has_looked:
+            self._await_first_look()
         return self.run(self._agent.handle(request))
+
+    def _await_first_look(self) -> None:
+        left_s = max(0.0, self._look_until_ms - clock.monotonic_ms()) / 1000
+        with self._wake:
+            self._wake.wait_for(lambda: self._has_looked or self._stopped, left_s)
+            self._has_looked = True
 
     def run(self, flow: effects.Flow[Answer]) -> Answer:
         """Drive a flow to its end on the calling thread; several threads may do so at once.
@@ -137,10 +157,19 @@ class Driver:
             Stopped: the driver was stopped first.
             Exception: whatever the flow raises: a bug.
         """
+        self._waits.ms = 0.0
+        if threading.current_thread() is self._background:
+            return self._run(flow)
+        self._count_requests(1)
+        try:
+            return self._run(flow)
+        finally:
+            self._count_requests(-1)
+
+    def _run(self, flow: effects.Flow[Answer]) -> Answer:
         seen = self._changes
         outcome: Any = None
         failure: Exception | None = None
-        self._waits.ms = 0.0
         while True:
             try:
                 effect = self._step(flow, outcome, failure)
@@ -240,17 +269,31 @@ class Driver:
     def _wait(self, seen: int, deadline_ns: int | None) -> int:
         """Wait until there is a change that was not ``seen``, or the deadline has come; return the changes seen now."""
         me = threading.get_ident()
+        is_background = threading.current_thread() is self._background
         with self._wake:
+            if not is_background:
+                self._count_requests(-1)
             while self._changes == seen and not self._stopped:
                 left_ns = None if deadline_ns is None else deadline_ns - self._clock.now_ns()
                 if left_ns is not None and left_ns <= 0:
                     break
                 if me not in self._at_rest:
                     self._at_rest.add(me)
+                    self._has_looked |= threading.current_thread() is self._background
                     self._wake.notify_all()
                 self._wake.wait(None if left_ns is None else min(left_ns / 1e9, threading.TIMEOUT_MAX))
             self._at_rest.discard(me)
+            if is_background:
+                self._wake.wait_for(lambda: self._stopped or not self._requests, _GIVE_WAY_S)
+            else:
+                self._count_requests(1)
             return self._changes
+
+    def _count_requests(self, more: int) -> None:
+        with self._wake:
+            self._requests += more
+            if not self._requests:
+                self._wake.notify_all()
 
     def _note_change(self) -> None:
         with self._wake:
@@ -266,3 +309,7 @@ class Driver:
             failed(error)
         else:
             failed(errors.InvariantBroken("the flow in the background came to an end"))
+        finally:
+            with self._wake:
+                self._has_looked = True
+                self._wake.notify_all()

@@ -1,5 +1,4 @@
-"""EDGE: the hardware: a process of its own to which the fake ENIs belong, as a NIC belongs to the machine and not to
-its software.
+"""EDGE: the hardware: the fake ENIs belong to it, as a NIC belongs to the machine and not to its software.
 
 Its own network namespace is the *fabric*, the pretended VPC: one bridge with a gateway address per subnet and family,
 and the far end of each ENI's veth pair. The near ends live in the *initial* netns, from which it was started, and
@@ -15,9 +14,10 @@ What a NIC was like at its death it knows from link messages of *all* namespaces
 NETLINK_LISTEN_ALL_NSID hears every namespace that has an id here, and a veth's far end gives one to wherever its near
 end is as soon as it is listed.
 
-An ENI of the kind macvlan stands on one uplink of the bridge, and a dummy on nothing. Neither has a far end: such a NIC
-is looked for by MAC at home and wherever the initial netns has an id for, which is where its NICs have gone; the end of
-a namespace is heard. (One that a pod passes on to a namespace of its own is out of sight, and taken for lost.)
+An ENI of the kind macvlan stands on the bridge's one uplink, which is in the workshop, and a dummy on nothing. Neither
+has a far end: such a NIC is looked for by MAC at home and wherever the initial netns has an id for, which is where its
+NICs have gone; the end of a namespace is heard. (One that a pod passes on to a namespace of its own is out of sight,
+and taken for lost.)
 
 Source: rtnetlink(7), netlink(7) NETLINK_LISTEN_ALL_NSID; ``drivers/net/veth.c``, ``net/core/rtnetlink.c``
 rtnl_fill_link_netnsid.
@@ -28,12 +28,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import json
 import os
-import select
 import socket
-import struct
-import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -41,21 +37,14 @@ from typing import Any
 import pyroute2
 
 from simulator import syscalls
-from simulator.errors import CloudFault, WorldFault
-from simulator.model import BACKENDS, Backend, Eni, EniId, Link, Subnet
+from simulator.errors import CloudFault
+from simulator.model import BACKENDS, Backend, Eni, Link
 from simulator.real import elsewhere, kernel
 
-ADDRESS = "\0enim-hardware"  # abstract: its scope is the network namespace in which it was bound
-REQUEST_BYTES_MAX = 1 << 16
-
-RESYNC_MS = 1_000
-IDLE_ROUNDS_MAX = 10
-
 _BRIDGE = "br0"
-_UPLINK, _UPLINK_FAR = "uplink", "uplink-far"
+_UPLINK = "enim-uplink"
+_UPLINK_INDEX = 1 << 30  # neither is any NIC's
 VETH, MACVLAN, DUMMY = BACKENDS
-_RETRY_MS = 20  # after a race with a change that is still under way
-_ANSWER_TIMEOUT_S = 1.0
 _RTM_NEWLINK, _RTM_DELLINK = 16, 17
 _NSID_NOT_ASSIGNED = -1  # linux/net_namespace.h: of a namespace that is dying, too
 
@@ -105,10 +94,11 @@ class Hardware:
             self._bridge = self._fabric.link_lookup(ifname=_BRIDGE)[0]
             self._fabric.link("set", index=self._bridge, state="up")
             if backend == MACVLAN:
-                self._fabric.link("add", ifname=_UPLINK, kind="veth", peer={"ifname": _UPLINK_FAR})
-                self._uplink, far = (self._fabric.link_lookup(ifname=name)[0] for name in (_UPLINK, _UPLINK_FAR))
+                peer = {"ifname": _UPLINK, "net_ns_fd": self._fabric_fd}
+                self._workshop.link("add", ifname=_UPLINK, kind="veth", index=_UPLINK_INDEX, peer=peer)
+                self._workshop.link("set", index=_UPLINK_INDEX, state="up")
+                (far,) = self._fabric.link_lookup(ifname=_UPLINK)
                 self._fabric.link("set", index=far, master=self._bridge, state="up")
-                self._fabric.link("set", index=self._uplink, state="up")
 
     def ensure(self, enis: Iterable[Eni]) -> None:
         """Make those of ``enis`` that do not exist yet. Raises CloudFault."""
@@ -226,23 +216,24 @@ class Hardware:
         return dataclasses.replace(was, ifindex=ifindex, name=name, altnames=altnames)
 
     def _plug(self, eni: Eni, near: Link) -> None:
-        """Make an ENI's NIC, whole or not at all. Raises NetlinkError."""
+        """Make an ENI's NIC, whole or not at all. Raises NetlinkError.
+
+        It is made from the workshop, where no other link is in the way: up to Linux 6.12 the ifindex that it is to have
+        in another namespace must be free where the request comes from, too (``net/core/rtnetlink.c`` __rtnl_newlink).
+        """
         if self._backend == VETH:
             self._plug_pair(eni, near)
             return
         is_plain = not near.alias and not near.altnames
-        macvlan = {"macvlan_mode": "bridge", "link": self._uplink} if self._backend == MACVLAN else {}
-        target = self._initial_fd if is_plain else self._workshop_fd
-        index = {"index": near.ifindex} if near.ifindex else {}
-        self._fabric.link(
+        self._workshop.link(
             "add",
             ifname=near.name,
             kind=self._backend,
             address=eni.mac,
             mtu=near.mtu,
-            net_ns_fd=target,
-            **macvlan,
-            **index,
+            net_ns_fd=self._initial_fd if is_plain else self._workshop_fd,
+            **({"macvlan_mode": "bridge", "link": _UPLINK_INDEX} if self._backend == MACVLAN else {}),
+            **({"index": near.ifindex} if near.ifindex else {}),
         )
         if is_plain:
             return
@@ -310,73 +301,6 @@ class Hardware:
                 if (process / "ns/net").stat().st_ino == netns.st_ino and process.name != str(os.getpid()):
                     return True
         return False
-
-
-def serve(
-    listener: socket.socket, hardware: Hardware, resync_ms: int = RESYNC_MS, idle_rounds_max: int = IDLE_ROUNDS_MAX
-) -> None:
-    """Answer requests and bring lost ENIs back, until nobody needs the node's network any more.
-
-    One request per connection: a line of JSON, ``{"enis": [...]}`` with ENIs as ``dataclasses.asdict`` gives them;
-    the answer is ``{}`` when they all exist, else ``{"operation", "errno", "text"}``.
-
-    Args:
-        listener: accepts the connections.
-        hardware: what is served.
-        resync_ms: how often to look without being told to, and how long a round lasts in which nothing happens.
-        idle_rounds_max: end after so many of them in a row in which nobody needed the hardware.
-    """
-    poll = select.poll()
-    poll.register(listener, select.POLLIN)
-    poll.register(hardware.changes, select.POLLIN)
-    idle_rounds = 0
-    while idle_rounds < idle_rounds_max:
-        ready = {fd for fd, _ in poll.poll(resync_ms)}
-        if listener.fileno() in ready:
-            _answer(listener, hardware)
-        hardware.hear()
-        try:
-            hardware.bring_back_the_lost(thorough=not ready)
-        except WorldFault:  # a race with a change that is still under way: the next round sees it
-            time.sleep(_RETRY_MS / 1000)
-        idle_rounds = 0 if ready or hardware.is_needed() else idle_rounds + 1
-
-
-def _answer(listener: socket.socket, hardware: Hardware) -> None:
-    with contextlib.suppress(OSError):  # the client left, or there are no file descriptors left
-        connection, _ = listener.accept()
-        with connection:
-            credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-            if struct.unpack("3i", credentials)[1] == os.geteuid():
-                connection.sendall(json.dumps(_carry_out(_line_from(connection), hardware)).encode() + b"\n")
-
-
-def _line_from(connection: socket.socket) -> bytes:
-    """What the client says up to a line's end; whoever is slow or wordy is cut off."""
-    deadline = time.monotonic() + _ANSWER_TIMEOUT_S
-    line = b""
-    while not line.endswith(b"\n") and len(line) < REQUEST_BYTES_MAX:
-        connection.settimeout(max(deadline - time.monotonic(), 0.001))
-        part = connection.recv(REQUEST_BYTES_MAX)
-        if not part:
-            break
-        line += part
-    return line
-
-
-def _carry_out(line: bytes, hardware: Hardware) -> dict[str, Any]:
-    try:
-        hardware.ensure([eni_of(one) for one in json.loads(line)["enis"]])
-    except WorldFault as fault:
-        return {"operation": fault.operation, "errno": fault.errno, "text": fault.text}
-    except Exception as error:  # noqa: BLE001 - whatever a request holds, the machine does not break over it
-        return {"operation": "read the request", "errno": 0, "text": f"{type(error).__name__}: {error}"[:256]}
-    return {}
-
-
-def eni_of(value: Any) -> Eni:
-    """An ENI from what ``dataclasses.asdict`` made of it. Raises KeyError or TypeError."""
-    return Eni(**{**value, "id": EniId(value["id"]), "subnet": Subnet(**value["subnet"])})
 
 
 def _home(eni: Eni) -> Link:

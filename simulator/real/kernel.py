@@ -23,9 +23,9 @@ from typing import Any, TypeVar
 
 import pyroute2
 
+from enim import addresses, netlink, rtnetlink
 from enim import effects as plugin_effects
 from enim import errors as plugin_errors
-from enim import netlink, rtnetlink
 from simulator import effects, syscalls
 from simulator.errors import KernelFault
 from simulator.model import Link
@@ -79,7 +79,7 @@ class Kernel:
 
     def restore(self, ifindex: int, name: str, mtu: int) -> None:
         """Carry out ``RestoreIdentity``. The name comes last: it may be taken, and the rest is done then."""
-        with _translated(f"restore {name}"), _routes() as route:
+        with _translated(f"restore {name}"), pyroute2.IPRoute() as route:
             route.link("set", index=ifindex, state="down")
             (shown,) = route.get_links(ifindex)
             for altname in _altnames(shown):
@@ -170,31 +170,28 @@ def _watch(changes: socket.socket, stopped: int, callback: Callable[[], None]) -
     os.close(stopped)
 
 
-@contextlib.contextmanager
-def _routes(path: str = "") -> Iterator[Any]:
-    """A netlink socket in the namespace at ``path``, "" for the caller's own."""
-    if not path:
-        with pyroute2.IPRoute() as route:
-            yield route
-        return
-    namespace = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO must not hold us up
-    try:
-        route = netlink.inside(namespace, pyroute2.IPRoute)
-    finally:
-        os.close(namespace)
-    with route:
-        yield route
-
-
 def _links(path: str) -> tuple[Link, ...]:
-    with _translated(f"list the links of {path or 'the initial netns'}"), _routes(path) as route:
-        addresses: dict[int, list[str]] = {}
-        for shown in whole(route.get_addr):
-            text = f"{shown.get_attr('IFA_LOCAL') or shown.get_attr('IFA_ADDRESS')}/{shown['prefixlen']}"
-            if not text.startswith("fe80:"):
-                addresses.setdefault(shown["index"], []).append(text)
-        found = [link_of(shown, path, tuple(addresses.get(shown["index"], ()))) for shown in whole(route.get_links)]
-    return tuple(sorted((link for link in found if link.name != "lo"), key=lambda link: link.ifindex))
+    """By the plugins' own netlink code: the agent lists links within each ADD, and pyroute2 takes 3 ms for it."""
+    with _translated(f"list the links of {path or 'the initial netns'}"), netlink.Channel(path) as channel:
+        texts: dict[int, list[str]] = {}
+        for ifindex, (family, number, length) in channel.all_addresses():
+            if not addresses.is_link_local(family, number):
+                texts.setdefault(ifindex, []).append(f"{addresses.text_of(family, number)}/{length}")
+        return tuple(
+            Link(
+                ifindex=link.ifindex,
+                name=link.name,
+                mac=link.mac,
+                mtu=link.mtu,
+                alias=link.alias,
+                altnames=tuple(sorted(link.altnames)),
+                addresses=tuple(texts.get(link.ifindex, ())),
+                up=link.up,
+                netns=path,
+            )
+            for link in channel.links()
+            if link.name != "lo"
+        )
 
 
 def whole(dump: Callable[[], Any]) -> tuple[Any, ...]:
@@ -213,7 +210,7 @@ def whole(dump: Callable[[], Any]) -> tuple[Any, ...]:
 def _open_if_netns(path: str) -> int | None:
     """The network namespace that ``path`` names, opened; None if it names none. Raises OSError if that is not sure.
 
-    All namespace files lie on the kernel's one nsfs. (``enim.rtnetlink.netns_alive`` knows that too, but takes "I
+    All namespace files lie on the kernel's one nsfs. (``enim.namespaces.netns_alive`` knows that too, but takes "I
     cannot look" for "no": out of file descriptors, every pod would seem dead.)
     """
     try:

@@ -23,7 +23,8 @@ from typing import Any
 
 from enim import effects as plugin_effects
 from enim import errors as plugin_errors
-from enim import rtnetlink, transport, wire
+from enim import namespaces, transport, wire
+from simulator.bench import machine
 from simulator.chain import execute, install
 from simulator.errors import LabError, SimulatorError, WorldFault
 from simulator.model import (
@@ -43,6 +44,11 @@ from simulator.model import (
 from simulator.real import agent_process, cloud, echo, hardware, kernel
 
 CONTROL_TIMEOUT_MS = 5_000
+_GONE = "the lab is gone: its first process ended"
+
+
+class Gone(LabError):
+    """The node's process has ended, and everything of the node with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +88,9 @@ class Node:
         self._kernel = kernel.Kernel()
         self.start_agent()
 
+    def machine(self) -> Mapping[str, Any]:
+        return machine.facts()
+
     def create_netns(self, name: str, *, dad: bool) -> str:
         path = self._netns / name
         kernel.create_netns(path, accept_dad=dad)
@@ -109,7 +118,7 @@ class Node:
     def snapshot(self) -> Snapshot:
         links: dict[str, tuple[Link, ...]] = {"": self._kernel.links()}
         for path in sorted(map(str, self._netns.iterdir())):
-            if rtnetlink.netns_alive(path):  # else a plain file is left where a namespace was (K9)
+            if namespaces.netns_alive(path):  # else a plain file is left where a namespace was (K9)
                 links[path] = self._kernel.netns_links(path)
         state = self._ask_agent("GET", "/state", ()) or {"records": (), "clock_ms": 0, "adds_in_flight": None}
         return Snapshot(
@@ -214,7 +223,7 @@ def _answer(connection: Connection, answer: tuple[str, object]) -> None:
 class RemoteWorld:
     """The World whose node is at the other end of a channel. Waits for the node to be up.
 
-    Raises (the constructor and every method): ``WorldFault`` and ``LabError`` of the node, ``LabError`` if it is gone.
+    Raises (the constructor and every method): ``WorldFault`` and ``LabError`` of the node, ``Gone`` if it is gone.
     """
 
     def __init__(self, channel: socket.socket) -> None:
@@ -228,6 +237,10 @@ class RemoteWorld:
     def close(self) -> None:
         """Hang up: the node ends."""
         self._connection.close()
+
+    def machine(self) -> Mapping[str, Any]:
+        facts: Mapping[str, Any] = self._call("machine")
+        return facts
 
     def create_netns(self, name: str, *, dad: bool) -> str:
         return str(self._call("create_netns", name, dad=dad))
@@ -280,14 +293,14 @@ class RemoteWorld:
         try:
             self._connection.send((method, arguments, keywords))
         except OSError as error:
-            raise LabError("the lab is gone: its first process ended") from error
+            raise Gone(_GONE) from error
         return self._receive()
 
     def _receive(self) -> Any:
         try:
             verdict, value = self._connection.recv()
         except (EOFError, OSError) as error:
-            raise LabError("the lab is gone: its first process ended") from error
+            raise Gone(_GONE) from error
         if verdict == "raise":
             raise value
         return value

@@ -18,7 +18,8 @@ from types import FrameType
 from typing import TypeAlias
 
 from enim import wire
-from simulator.agent import flows
+from simulator.agent import compaction, flows, pool
+from simulator.errors import StoreFault
 from simulator.real import clock, cloud, connection, control, driver, kernel, listener, served, store
 
 _Handle: TypeAlias = Callable[[wire.Request], wire.Reply]
@@ -51,7 +52,7 @@ def run_agent(
         journal = store.Journal(state)
         stack.callback(journal.close)
         agent_clock = clock.Clock(journal.clock_offset_ns(), journal.latest_clock_ns())
-        agent = driver.Driver(flows.Agent(attached, journal.read()), kernel.Kernel(), journal, agent_clock)
+        agent = driver.Driver(flows.Agent(attached, _history(journal)), kernel.Kernel(), journal, agent_clock)
         stack.callback(agent.stop)
         listeners = []
         for path, handle, note in _handlers(agent, socket, control):
@@ -66,6 +67,16 @@ def run_agent(
         bug = ended.get()
     if bug is not None:
         raise bug
+
+
+def _history(journal: store.Journal) -> list[pool.Event]:
+    """Every event of a journal, which is shorter afterwards if it had become long, and replays to the same."""
+    events = journal.read()
+    count, snapshots = compaction.compact(events)
+    if count:
+        with contextlib.suppress(StoreFault):  # a full disk, say: the next start tries again
+            journal.compact(count, snapshots)
+    return events
 
 
 def _handlers(

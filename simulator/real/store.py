@@ -2,8 +2,8 @@
 
 What has been appended survives SIGKILL at any moment, and a power cut as far as the disk keeps what it was told to.
 
-- One table of events in the order of their commits. Nothing is ever changed or deleted: the journal is evidence (I7).
-  100,000 events, which 20,000 pods leave, are 34 MB and 0.4 s of a start.
+- One table of events in the order of their commits. The journal is evidence (I7): nothing is changed, and nothing is
+  deleted but what ``compact`` puts a snapshot in the place of, in the same transaction.
 - Write-ahead mode with ``synchronous=FULL``: the log is synced before a commit returns.
 - The file stays locked while it is open, so that two agents never serve one state.
 - An append that fails counts as not done. One case is open, as in every store: when the sync itself failed and the
@@ -20,13 +20,14 @@ import errno
 import json
 import os
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from simulator import errors
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 1 had no snapshots, and is read too; it becomes 2 with the first one
+_READABLE = (1, SCHEMA_VERSION)
 
 _APPLICATION_ID = 0x656E696D  # "enim", so that no other program's database is taken for ours
 _OPEN_TIMEOUT_S = 1.0  # a predecessor that was just killed may still be on its way out
@@ -82,7 +83,7 @@ class Journal:
         Raises:
             StoreFault: disk full, locked, read-only, closed, or the file was removed or replaced; nothing was appended.
         """
-        rows = [(clock_ns, json.dumps(event, separators=(",", ":"))) for event in events]
+        rows = [(clock_ns, _text(event)) for event in events]
         try:
             self._check_in_place()
             with self._connection:
@@ -101,6 +102,32 @@ class Journal:
         if not all(isinstance(event, dict) for event in events):
             raise errors.LabError(f"The state file {self._path} holds an event that is no object", _START_ANEW)
         return events
+
+    def compact(self, count: int, by: Sequence[dict[str, Any]]) -> None:
+        """Put ``by`` in the place of the oldest ``count`` events, durably, all or none; then give the space back.
+
+        Args:
+            count: at least as many as ``by`` has.
+
+        Raises:
+            StoreFault: as of ``append``; the journal is as it was, or compacted and only its file is still as large.
+        """
+        assert count >= len(by) > 0
+        oldest = "SELECT sequence, clock_ns FROM events ORDER BY sequence LIMIT ?"
+        try:
+            self._check_in_place()
+            with self._connection:
+                self._connection.execute("BEGIN IMMEDIATE")
+                find = f"SELECT max(sequence), max(clock_ns) FROM ({oldest})"  # noqa: S608 - a constant
+                last, clock_ns = self._connection.execute(find, (count,)).fetchone()
+                self._connection.execute("DELETE FROM events WHERE sequence <= ?", (last,))
+                rows = [(last - len(by) + number, clock_ns, _text(event)) for number, event in enumerate(by, start=1)]
+                self._connection.executemany("INSERT INTO events VALUES (?, ?, ?)", rows)
+                self._connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            self._connection.execute("VACUUM")
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        except (sqlite3.Error, OSError) as error:
+            raise self._fault(f"compact {self._path}", error) from error
 
     def latest_clock_ns(self) -> int:
         """The highest clock of any event, 0 without events. Raises ``StoreFault``."""
@@ -140,9 +167,9 @@ class Journal:
     def _check_ours(self, application: int, version: int) -> None:
         if application != _APPLICATION_ID:
             raise errors.LabError(f"{self._path} is a database of another program", "Name another state file.")
-        if version != SCHEMA_VERSION:
+        if version not in _READABLE:
             raise errors.LabError(
-                f"The state file {self._path} has format {version}, and this version reads {SCHEMA_VERSION}",
+                f"The state file {self._path} has format {version}, and this version reads up to {SCHEMA_VERSION}",
                 f"Use the version that wrote it. {_START_ANEW}",
             )
         if self._connection.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
@@ -178,3 +205,7 @@ class Journal:
         access = os.access(self._path.parent, os.W_OK)
         cure = "Check its permissions and the space on its disk." if access else "Name one in a directory of your own."
         return errors.LabError(f"The state file {self._path} cannot be opened: {str(error)[:256]}", cure)
+
+
+def _text(event: dict[str, Any]) -> str:
+    return json.dumps(event, separators=(",", ":"))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from simulator.agent import audit
+from simulator.agent.grants import Grant
 from simulator.chain import plan
 from simulator.model import Attachment
 
@@ -21,7 +21,7 @@ class Container:
     pod: str
     netns: str
     networks: Mapping[str, plan.NetworkList] = field(default_factory=dict)
-    grants: Mapping[str, audit.Grant] = field(default_factory=dict)
+    grants: Mapping[str, Grant] = field(default_factory=dict)
     gateways: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     is_forgotten: bool = False
 
@@ -38,9 +38,7 @@ def sandbox(container_id: str, ifname: str, container: Container) -> plan.Sandbo
     return plan.Sandbox(container_id, container.netns, ifname, arguments)
 
 
-def grant(
-    attachment: Attachment, container: Container, result: Mapping[str, Any], *, has_eni: bool = True
-) -> audit.Grant:
+def grant(attachment: Attachment, container: Container, result: Mapping[str, Any], *, has_eni: bool = True) -> Grant:
     """What a result gives: the interface that is in the container's namespace, and the addresses.
 
     Args:
@@ -54,7 +52,7 @@ def grant(
     if len(inside) != 1 or not addresses:
         raise ValueError(f"the result has no addresses, or not one interface in {container.netns}: {dict(result)!r}")
     mac = str(inside[0].get("mac", ""))
-    return audit.Grant(attachment, container.pod, container.netns, mac, addresses, leased=not has_eni)
+    return Grant(attachment, container.pod, container.netns, mac, addresses, leased=not has_eni)
 
 
 def gateways(result: Mapping[str, Any]) -> tuple[str, ...]:

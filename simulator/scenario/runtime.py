@@ -12,6 +12,7 @@ from typing import Any
 
 from enim import errors
 from simulator.agent import audit
+from simulator.agent.grants import Grant
 from simulator.chain import plan
 from simulator.effects import World
 from simulator.model import Attachment, EniRecord, PluginOutcome
@@ -83,7 +84,7 @@ class Runtime:
         self._auditor.adding(attachment, container.pod)
         return attachment, self._drive(self._libcni.add(network, sandbox))
 
-    def read(self, attachment: Attachment, result: Mapping[str, Any]) -> audit.Grant:
+    def read(self, attachment: Attachment, result: Mapping[str, Any]) -> Grant:
         """What a result gives its attachment."""
         has_eni = "enim" in self._scenario.plugins(self._chain)
         try:
@@ -91,7 +92,7 @@ class Runtime:
         except ValueError as error:
             raise StepFailed(str(error)) from error
 
-    def keep(self, grant: audit.Grant, result: Mapping[str, Any]) -> None:
+    def keep(self, grant: Grant, result: Mapping[str, Any]) -> None:
         """A result was right: later steps can speak of it."""
         name, ifname = grant.attachment.container_id, grant.attachment.ifname
         container = self._containers[name]
@@ -132,17 +133,17 @@ class Runtime:
         sandbox = containers.sandbox(check.container, check.ifname, container)
         return self._drive(self._libcni.check(container.networks[check.ifname], sandbox))
 
-    def status(self, records: Sequence[EniRecord]) -> plan.Answer:
-        """Send a STATUS. ``records``: see ``add``."""
-        return self._drive(self._libcni.status(self._network(records, ())))
+    def status(self) -> plan.Answer:
+        """Send a STATUS."""
+        return self._drive(self._libcni.status(self._conf()))
 
-    def collect(self, valid: Sequence[str], records: Sequence[EniRecord]) -> plan.Answer:
-        """Collect garbage, as libcni does. A list that is not empty ends what it omits. ``records``: see ``add``.
+    def collect(self, valid: Sequence[str]) -> plan.Answer:
+        """Collect garbage, as libcni does. A list that is not empty ends what it omits.
 
         Args:
             valid: the containers that are.
         """
-        network = self._network(records, ())
+        network = self._conf()
         listed = [(name, ifname) for name in valid for ifname in self.container(name).networks]
         failures = []
         for its_network, sandbox in self._libcni.omitted(network, listed):
@@ -248,25 +249,30 @@ class Runtime:
 
     def _network(self, records: Sequence[EniRecord], capabilities: tuple[str, ...]) -> plan.NetworkList:
         """The conf of a new attachment. Under host-device the device plugin's part is played here (design D5)."""
+        network = self._scenario.network
+        if self._chain != "host-device" or network.device or network.plugins:
+            return self._conf(capabilities)
+        free = [record.eni.name for record in records if record.state == "free"]
+        if not free:
+            raise StepFailed("the device plugin has no free ENI to give")
+        return self._conf(capabilities, free[0])
+
+    def _conf(self, capabilities: tuple[str, ...] = (), device: str = "") -> plan.NetworkList:
+        """The network's conf. ``device``: what a device plugin has chosen for one attachment."""
         network, socket = self._scenario.network, self._world.socket
         if network.plugins:
             confs = [plugin.netconf() for plugin in network.plugins]
             placed = plan.with_places(confs, socket=socket, state_directory=self._world.state_directory)
             return plan.NetworkList(network.name, network.cni_version, placed)
-        device = network.device or ""
-        if self._chain == "host-device" and not device:
-            free = [record.eni.name for record in records if record.state == "free"]
-            if not free:
-                raise StepFailed("the device plugin has no free ENI to give")
-            device = free[0]
         routes = [route.model_dump(exclude_none=True) for route in network.routes]
         return plan.conflist(
             self._chain,
             name=network.name,
             cni_version=network.cni_version,
             socket=socket,
-            device=device,
+            device=network.device or device,
             delegate=network.delegate or "",
+            dad=network.dad,
             ipam={**({"routes": routes} if routes else {}), **network.ipam},
             arguments=network.args,
             capabilities=capabilities,

@@ -88,6 +88,11 @@ class Route(Strict):
 
     dst: str
     gw: str | None = None
+    mtu: int | None = None
+    advmss: int | None = None
+    priority: int | None = None
+    table: int | None = None
+    scope: int | None = Field(default=None, description="0 global, 253 link, 254 host")
 
 
 class PluginIpam(BaseModel):
@@ -126,6 +131,7 @@ class Network(Strict):
     )
     args: dict[str, Any] = Field(default={}, description="the conf's `args`, such as {cni: {ips: [10.64.0.11/24]}}")
     delegate: Literal["exec"] | None = Field(default=None, description="exclusive-device runs enim as a process")
+    dad: bool | None = Field(default=None, description="exclusive-device's IPv6 duplicate address detection")
     plugins: tuple[Plugin, ...] = Field(
         default=(), description="a conflist of its own in place of `chain`: the plugins in order, as CNI has them"
     )
@@ -133,7 +139,7 @@ class Network(Strict):
     @model_validator(mode="after")
     def _one_way(self) -> Network:
         """The keys that shape the conf of a chain say nothing beside one that is given whole."""
-        others = self.model_fields_set & {"routes", "device", "delegate", "ipam", "args"}
+        others = self.model_fields_set & {"routes", "device", "delegate", "dad", "ipam", "args"}
         if self.plugins and others:
             raise ValueError(f"`plugins` is the whole conf: `{min(others)}` goes into it")
         return self

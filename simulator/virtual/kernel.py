@@ -9,6 +9,8 @@
   inside; if that is taken, as ``dev<ifindex>``, then ``dev%d``; an altname that is taken at home is dropped (P1 to P3).
   A virtual link dies with it (K1, P4).
 - A path whose mount is gone is a plain file: it names no namespace (K9).
+- A link that is up can be renamed since Linux 6.2, whose commit bd039b5ea2a9 took a check out of ``dev_change_name``;
+  before, that is EBUSY, also when the name is the one that it has (P5). A move closes the link, and so renames any.
 
 Failures are ``KernelFault``. Home is the namespace "", the initial one.
 """
@@ -62,10 +64,12 @@ class Kernel:
 
     Args:
         changed: called after every change of the links at home.
+        live_rename: whether a link that is up can be renamed.
     """
 
-    def __init__(self, changed: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, changed: Callable[[], None] = lambda: None, *, live_rename: bool = True) -> None:
         self._changed = changed
+        self._live_rename = live_rename
         self._home = _Netns("1:1")
         self._paths: dict[str, _Netns | None] = {HOME: self._home}  # None: a plain file
         self._nics: list[str] = []  # MACs of what outlives its namespace
@@ -96,7 +100,11 @@ class Kernel:
         """Set attributes of the link ``name``, as ``ip link`` would: name, mtu, alias, altnames, addresses, up."""
         space, link = self._named(name, netns, "change")
         changed: Link = replace(link, **changes)  # type: ignore[arg-type]
-        _check_name(changed.name, f"change {name}")
+        if "name" in changes:
+            _check_length(changed.name, f"change {name}")
+            if link.up and not self._live_rename:
+                raise _fault(errno.EBUSY, f"change {name}")
+            _check_characters(changed.name, f"change {name}")
         names = (changed.name, *changed.altnames)
         if len(set(names)) < len(names) or any(space.is_taken(taken, link.ifindex) for taken in names):
             raise _fault(errno.EEXIST, f"change {name}")
@@ -253,10 +261,14 @@ class Kernel:
             self._changed()
 
 
-def _check_name(name: str, operation: str) -> None:
-    """What the kernel says to a name that no link can have. Source: dev_valid_name, policy of IFLA_IFNAME."""
+def _check_length(name: str, operation: str) -> None:
+    """What the kernel says to any request with a name that is too long. Source: the policy of IFLA_IFNAME."""
     if not 1 <= len(name.encode()) <= NAME_BYTES_MAX:
         raise _fault(errno.ERANGE, operation)
+
+
+def _check_characters(name: str, operation: str) -> None:
+    """What the kernel says to a name that no link can have. Source: dev_valid_name."""
     if name in (".", "..") or any(one in "/:" or one.isspace() for one in name):
         raise _fault(errno.EINVAL, operation)
 

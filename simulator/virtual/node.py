@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import functools
 import ipaddress
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from enim import wire
 from simulator import effects
-from simulator.agent import failpoints, flows
+from simulator.agent import compaction, failpoints, flows
 from simulator.errors import InvariantBroken, KernelFault, WorldFault
 from simulator.model import Eni, PluginCall, PluginOutcome, Served, Snapshot
 from simulator.virtual import kernel
@@ -32,15 +32,16 @@ class Node:
         enis: what the cloud attaches.
         sync_ns: how long the journal takes to write.
         delay_ns: one way between a plugin and the agent.
+        live_rename: whether its kernel renames a link that is up.
     """
 
-    def __init__(self, enis: Sequence[Eni], sync_ns: int = 0, delay_ns: int = 0) -> None:
+    def __init__(self, enis: Sequence[Eni], sync_ns: int = 0, delay_ns: int = 0, *, live_rename: bool = True) -> None:
         self.enis: Sequence[Eni] = tuple(enis)
         self.socket = "/run/enim/agent.sock"
         self.state_directory = "/var/lib/cni"
         self.driver = Driver()
         self.changes = Changes(self.driver)
-        self.kernel = kernel.Kernel(self.changes.note)
+        self.kernel = kernel.Kernel(self.changes.note, live_rename=live_rename)
         self.store = Store(self.driver, self.changes, sync_ns)
         self.network = Network(self.driver, self.socket, delay_ns)
         self._plugins = Plugins(self.driver, self.kernel, self.network)
@@ -63,6 +64,10 @@ class Node:
         self.start_agent()
 
     # --- the World
+
+    def machine(self) -> Mapping[str, Any]:
+        """None: nothing here depends on it."""
+        return {}
 
     def create_netns(self, name: str, *, dad: bool = False) -> str:  # noqa: ARG002
         """Create a namespace; the model has no duplicate address detection to leave on."""
@@ -157,7 +162,9 @@ class Node:
             return
         if self._agent is not None:
             raise WorldFault("agent.start", 0, "the agent runs already")
-        self._agent = flows.Agent(self.enis, self.store.read())
+        events = self.store.read()
+        self.store.compact(*compaction.compact(events))
+        self._agent = flows.Agent(self.enis, events)
         self._start_agent_flow("reconcile", self._agent.reconcile())
         self.network.listen(self.ask)
 

@@ -117,6 +117,7 @@ class Plugins:
             effects.OwnNetns: lambda one, pending: pending.succeed(one.path == kernel.HOME),
             effects.NetnsAlive: lambda one, pending: pending.succeed(self._kernel.is_netns(one.path)),
             effects.FindLink: _calling(self._find_link),
+            effects.DeviceName: lambda _, pending: pending.succeed(""),  # no link here lies on a bus
             effects.MoveIn: _calling(self._move_in),
             effects.Configure: _calling(self._configure),
             effects.MoveOut: _calling(self._move_out),
@@ -200,9 +201,11 @@ class Plugins:
 
     def _configure(self, one: effects.Configure) -> None:
         self._kernel.change(one.ifname, one.netns, addresses=one.addresses, up=True)
-        subnets = [ipaddress.ip_interface(text).network for text in one.addresses]
-        for dst, gateway in one.routes:
-            if gateway and not any(ipaddress.ip_address(gateway) in subnet for subnet in subnets):
+        on_link: list[Any] = [ipaddress.ip_interface(text).network for text in one.addresses]
+        for dst, gateway, attributes in one.routes:
+            if not gateway and attributes.get("table", 0) in (0, result.MAIN_TABLE):
+                on_link.append(ipaddress.ip_network(dst))
+            elif gateway and not any(ipaddress.ip_address(gateway) in network for network in on_link):
                 number = errno.EHOSTUNREACH if ":" in gateway else errno.ENETUNREACH
                 raise KernelFault(f"add a route to {dst} via {gateway}", number, os.strerror(number))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Sequence
 from typing import Any
 
 from simulator.effects import Persist
@@ -36,6 +37,10 @@ class Store:
     def read(self) -> list[dict[str, Any]]:
         """Every durable event, oldest first."""
         return list(self._durable)
+
+    def compact(self, count: int, by: Sequence[dict[str, Any]]) -> None:
+        """Put ``by`` in the place of the oldest ``count`` events; no agent runs then."""
+        self._durable[:count] = [dict(event) for event in by]
 
     def persist(self, effect: Persist, pending: Pending) -> None:
         """The handler of ``Persist``."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from typing import Any
 import pyroute2
 import pytest
 
-from enim import effects, errors, netlink, rtnetlink
+from enim import effects, errors, namespaces, netlink, rtnetlink
 from simulator import syscalls, topology
 from simulator.errors import KernelFault
 from simulator.model import Link
@@ -70,7 +71,7 @@ class Real:
         return any(Path(self.path(pod)).exists() and Path(self.path(pod)).stat().st_ino == identity for pod in PODS)
 
     def is_netns(self, netns: str) -> bool:
-        return rtnetlink.netns_alive(self.path(netns))
+        return namespaces.netns_alive(self.path(netns))
 
     def tell_the_hardware(self, netns: str) -> None:
         """It has to know what a NIC is like before the NIC dies; no message tells the alias of one that is down."""
@@ -146,6 +147,27 @@ class Real:
             if not missing:
                 return
             time.sleep(0.005)
+
+
+def renames_live(_scratch: Path) -> bool:
+    """Whether the kernel that one is on renames a link that is up, found by trying (P5)."""
+    with pyroute2.IPRoute() as route:
+        route.link("add", ifname="try", kind="bridge")
+        index = route.link_lookup(ifname="try")[0]
+        route.link("set", index=index, state="up")
+        try:
+            route.link("set", index=index, ifname="renamed")
+        except pyroute2.NetlinkError as error:
+            if error.code != errno.EBUSY:
+                raise
+            return False
+    return True
+
+
+@pytest.fixture
+def live_rename(in_lab: Callable[[Callable[[Path], Any]], Any]) -> bool:
+    """What the models must be told of this kernel."""
+    return bool(in_lab(renames_live))
 
 
 @pytest.fixture

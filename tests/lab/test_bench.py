@@ -1,5 +1,7 @@
 """A small benchmark on the real kernel, with the real baselines; and what it says where one of them is missing."""
 
+import platform
+
 import pytest
 
 from simulator import benchmark, labs
@@ -29,6 +31,7 @@ def test_every_subject_is_measured_and_its_phases_add_up() -> None:
         ("warm", "python3 -ISE", "RUN"): 3,
     }
     assert found.left_out == {}
+    assert found.machine["python"].endswith(platform.python_version())
     for row in found.rows:
         assert sum(summary.mean for summary in row.phases.values()) == pytest.approx(row.total.mean)
         asked = row.subject in OURS and (row.state, row.subject, row.verb) != ("exhausted", "host-device+enim", "ADD")
@@ -45,7 +48,9 @@ def test_several_at_once() -> None:
 
 def test_a_baseline_that_is_not_here_is_named_and_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     there = plugins.find()
-    monkeypatch.setattr(plugins, "find", lambda *_: {name: path for name, path in there.items() if name != "static"})
+    monkeypatch.setattr(
+        plugins, "find", lambda *_, **__: {name: path for name, path in there.items() if name != "static"}
+    )
     found = bench(chain="exclusive-device")
     said = "the static plugin cannot be started here; run `enim-lab doctor --install`"
     assert found.left_out == {"host-device+static": said}

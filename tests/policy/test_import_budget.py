@@ -1,4 +1,7 @@
-"""What a plugin process loads: enim's own files and a stated list, in a fresh interpreter without site."""
+"""What a plugin process loads: enim's own files and a stated list, in a fresh interpreter without site.
+
+What an installed plugin then runs for a call is counted in `tests/chain/enim/test_loaded_modules.py`.
+"""
 
 import subprocess
 import sys
@@ -9,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 # Compiled into the interpreter or cheap: together about a millisecond (style 4.3).
-ALLOWED = {"_json", "_socket", "errno", "time"}
+ALLOWED = {"_socket", "errno", "time"}
 # ``os`` and what it consists of; the interpreter has them frozen.
 ALLOWED_OS = {"os", "os.path", "stat", "_stat", "posixpath", "genericpath", "_collections_abc"}
 
@@ -34,8 +37,35 @@ def test_entry_point_loads_only_what_is_listed(module: str) -> None:
     assert foreign - ALLOWED - ALLOWED_OS == set()
 
 
+def test_what_few_calls_need_is_not_loaded_beforehand() -> None:
+    few = {"enim.devices", "enim.exclusive_upkeep", "enim.upkeep", "enim.wishes"}
+    assert (loaded("enim.__main__") | loaded("enim.exclusive_main")) & few == set()
+
+
 def test_enim_does_not_load_the_upper_plugin() -> None:
     assert loaded("enim.__main__") & {"enim.exclusive", "enim.exclusive_main", "enim.rtnetlink"} == set()
+
+
+@pytest.mark.parametrize("module", ["enim.__main__", "enim.exclusive_main"])
+def test_log_and_what_no_pod_waits_for_are_not_loaded(module: str) -> None:
+    assert loaded(module) & {"enim.log", "enim.upkeep", "enim.exclusive_upkeep"} == set()
+
+
+CALL = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from enim import process
+environment = {"CNI_COMMAND": "DEL", "CNI_CONTAINERID": "c1", "CNI_IFNAME": "eth0", "CNI_PATH": "/x"}
+said = process.call("enim", environment, sys.argv[2].encode(), {"DEL": lambda _: iter(())}, {})
+print(said, "enim.log" in sys.modules)
+"""
+
+
+@pytest.mark.parametrize(("more", "is_loaded"), [("", False), (',"log-file":"/dev/null"', True)])
+def test_call_loads_the_log_only_where_one_is_asked_for(more: str, is_loaded: bool) -> None:
+    command = [sys.executable, "-I", "-S", "-c", CALL, str(ROOT), f'{{"name":"n"{more}}}']
+    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert said == f"(0, b'') {is_loaded}\n"
 
 
 def test_probe_sees_a_module_that_is_not_on_the_list(tmp_path: Path) -> None:

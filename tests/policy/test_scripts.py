@@ -59,10 +59,10 @@ class Machine:
         (self.path / tool).chmod(0o755)
 
     def run(
-        self, *arguments: str, script: str = "run-scenarios", cwd: Path | None = None
+        self, *arguments: str, script: str = "run-scenarios", cwd: Path | None = None, **environment: str
     ) -> subprocess.CompletedProcess[str]:
         command = [self.tree / "scripts" / script, *arguments]
-        environment = {"PATH": str(self.path)}
+        environment = {"PATH": str(self.path), **environment}
         return subprocess.run(
             command, check=False, cwd=cwd or self.tree, env=environment, capture_output=True, text=True, timeout=30
         )
@@ -163,3 +163,31 @@ def test_setup_notices_that_the_interpreter_is_gone(machine_with_uv: Machine) ->
     (machine_with_uv.tree / ".venv/bin/python").unlink()
     machine_with_uv.run()
     assert machine_with_uv.log() == ["pip", *RUN]
+
+
+NOT_ROOT = "#!/bin/sh\necho 1000\n"
+GO = """#!/bin/sh
+case "$*" in *crictl*) exit 1 ;; esac
+echo "$PWD: go $*" >>"$LOG"
+"""
+
+
+def test_install_drivers_says_what_cannot_be_had(machine: Machine) -> None:
+    machine.provide("id", NOT_ROOT)
+    outcome = machine.run(script="install-drivers")
+    assert outcome.returncode == 0
+    assert "not installed, as only root can, with apt-get: containerd" in outcome.stderr
+    assert "there is no go, so neither cnitool nor crictl nor the newest host-device" in outcome.stderr
+
+
+def test_install_drivers_builds_each_in_the_cache_whatever_becomes_of_another(machine: Machine, tmp_path: Path) -> None:
+    machine.provide("id", NOT_ROOT)
+    machine.provide("timeout", '#!/bin/sh\nshift\nexec "$@"\n')
+    machine.provide("go", GO.replace("$LOG", str(tmp_path / "log")))
+    outcome = machine.run(script="install-drivers", XDG_CACHE_HOME=str(tmp_path))
+    assert outcome.returncode == 0
+    assert "go install sigs.k8s.io/cri-tools/cmd/crictl@latest failed" in outcome.stderr
+    assert (tmp_path / "log").read_text().splitlines() == [
+        f"{tmp_path}/enim/drivers: go install github.com/containernetworking/{module}@latest"
+        for module in ("cni/cnitool", "plugins/plugins/main/host-device")
+    ]

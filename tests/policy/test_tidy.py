@@ -143,7 +143,7 @@ def commands_of(text: str) -> Iterator[list[str]]:
 
 @pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md"])
 def test_every_command_of_a_document_exists(document: str) -> None:
-    offered = {"cd", "echo", "export", "git", "unshare", *MANIFEST["project"]["scripts"]}
+    offered = {"cd", "crictl", "echo", "export", "git", "unshare", *MANIFEST["project"]["scripts"]}
     found = list(commands_of((ROOT / document).read_text()))
     assert found != []
     for words in found:

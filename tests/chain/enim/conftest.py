@@ -7,18 +7,25 @@ test makes ends with the child.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import signal
+import socket
 import subprocess
+import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from enim import wire
 from simulator import syscalls
+from simulator.chain import install
+
+NIC_MAC = "02:00:00:00:00:01"
 
 
 class Node:
@@ -83,6 +90,99 @@ class Node:
         """The links but lo and the far ends of the NICs, sorted."""
         found = [str(link["ifname"]) for link in self.ip("link", netns=netns) if link]
         return sorted(name for name in found if name != "lo" and not name.startswith("far-"))
+
+
+@pytest.fixture(scope="session")
+def plugins(python: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A CNI bin directory with both plugins; for every Python in turn if ENIM_EVERY_PYTHON is set."""
+    directory = tmp_path_factory.mktemp("bin")
+    install.write(directory, install.bundle(python))
+    return directory
+
+
+class GrantingAgent(threading.Thread):
+    """Grants the NIC ``eni1``; or answers with ``status``, and with ``delete_status`` what is undone then."""
+
+    def __init__(self, path: Path, ifindex: int) -> None:
+        super().__init__(daemon=True)
+        self.status = self.delete_status = 200
+        ipv4 = {"ip": "192.0.2.10", "cidrs": ["192.0.2.0/24"], "gateway": "192.0.2.1"}
+        ipv4 |= {"master-mac": NIC_MAC, "interface-number": str(ifindex)}
+        self.granted = json.dumps({"address": {"ipv4": "192.0.2.10"}, "ipv4": ipv4}).encode()
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(str(path))
+        self.listener.listen(128)
+        self.start()
+
+    def run(self):
+        while True:
+            connection, _ = self.listener.accept()
+            with connection:
+                received = b""
+                while (decoded := wire.decode_request(received)) is None:
+                    received += connection.recv(65536)
+                status = self.status if decoded[0].method == "POST" else self.delete_status
+                body = self.granted if status == 200 else b'"no ENI is free"'
+                connection.sendall(wire.encode_reply(wire.Reply(status, body, "application/json")))
+
+
+class LoggedCaller:
+    """Runs a plugin; enim under host-device with a dead netns, so that it needs no link."""
+
+    def __init__(self, plugins: Path, directory: Path, ifindex: int = 7) -> None:
+        self.plugins = plugins
+        self.file = directory / "plugins.log"
+        self.agent = GrantingAgent(directory / "agent.sock", ifindex)
+        self.netns = "/var/run/netns/none"
+        ipam = {"type": "enim", "socket": str(directory / "agent.sock")}
+        self.netconf = {"cniVersion": "1.1.0", "name": "podnet", "type": "host-device", "device": "e1", "ipam": ipam}
+        self.netconf["log-file"] = str(self.file)
+
+    def start(self, plugin="enim", command="ADD", stdin=None, stdout=subprocess.PIPE, preexec_fn=None, **changes):
+        variables = {name: changes.pop(name) for name in list(changes) if name.startswith("CNI_")}
+        environment = {
+            "CNI_COMMAND": command,
+            "CNI_CONTAINERID": "c1",
+            "CNI_NETNS": self.netns,
+            "CNI_IFNAME": "eth0",
+            "CNI_PATH": str(self.plugins),
+            "CNI_ARGS": "K8S_POD_NAMESPACE=default;K8S_POD_NAME=web-0",
+            **variables,
+        }
+        netconf = {key.replace("_", "-"): value for key, value in changes.items()}
+        pipe = subprocess.PIPE
+        process = subprocess.Popen(
+            [self.plugins / plugin],
+            env=environment,
+            stdin=pipe,
+            stdout=stdout,
+            stderr=pipe,
+            preexec_fn=preexec_fn,  # noqa: PLW1509 -- setrlimit and close take no lock
+        )
+        process.stdin.write(json.dumps({**self.netconf, **netconf}).encode() if stdin is None else stdin)
+        process.stdin.close()
+        process.stdin = None
+        return process
+
+    def run(self, *arguments, **options):
+        """Exit code, stdout, stderr."""
+        process = self.start(*arguments, **options)
+        stdout, stderr = process.communicate(timeout=20)
+        assert b"Traceback" not in stderr
+        return process.returncode, stdout, stderr.decode()
+
+    def lines(self):
+        return self.file.read_text().splitlines()
+
+    def logged(self):
+        """The lines as objects; they must be JSON."""
+        return [json.loads(line) for line in self.lines()]
+
+
+@pytest.fixture
+def log_caller(plugins: Path) -> Callable[..., LoggedCaller]:
+    """Makes one, given its directory; within the node, if the test has one."""
+    return functools.partial(LoggedCaller, plugins)
 
 
 @pytest.fixture

@@ -13,8 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from simulator.chain import install
-
 SETTLED_S = 20
 VARIABLES = ("CNI_COMMAND", "CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME", "CNI_PATH")
 
@@ -68,13 +66,6 @@ def granted(**changes):
 
 def shown(value):
     return repr(value)[-200:]
-
-
-@pytest.fixture(scope="module")
-def plugins(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("bin")
-    install.write(directory, install.bundle())
-    return directory
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 
 from enim import wire
-from simulator.chain import install
 
 MAC = "02:00:00:00:00:01"
 
@@ -77,13 +76,6 @@ class Pod:
         pid, code, stdout, stderr = self.run(command, path, **netconf)
         assert (code, stderr) == (0, b""), stdout
         return self.agent.requests[-1] == ("POST" if command == "ADD" else "DELETE", pid)
-
-
-@pytest.fixture(scope="module")
-def plugins(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("bin")
-    install.write(directory, install.bundle())
-    return directory
 
 
 def test_enim_of_the_same_installation_runs_in_the_same_process(node, plugins):

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from enim import effects, errors, exclusive_main
-from simulator.chain import install
 
 MAC = "02:00:00:00:00:01"
 ROUTES = [{"dst": "0.0.0.0/0", "gw": "192.0.2.1"}, {"dst": "::/0", "gw": "2001:db8::1"}]
@@ -22,13 +21,6 @@ cat > "$0.stdin"
 echo "$CNI_COMMAND $CNI_CONTAINERID $(ip -o link show dev eni1 2>/dev/null | grep -c eni1)" >> "$0.calls"
 if [ "$CNI_COMMAND" = ADD ]; then cat "$0.answer"; fi
 """
-
-
-@pytest.fixture(scope="module")
-def plugins(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("bin")
-    install.write(directory, install.bundle())
-    return directory
 
 
 class Pod:

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from enim import wire
-from simulator.chain import install
 
 MAC = "fa:26:00:01:02:03"
 SETTLED_S = 20
@@ -63,13 +62,6 @@ def granted(mac=MAC, ifindex=7):
     ipv4 = {"ip": "192.0.2.10", "cidrs": ["192.0.2.0/24"], "gateway": "192.0.2.1"}
     ipv4 |= {"master-mac": mac, "interface-number": str(ifindex)}
     return wire.Reply(200, json.dumps({"address": {"ipv4": "192.0.2.10"}, "ipv4": ipv4}).encode(), "application/json")
-
-
-@pytest.fixture(scope="module")
-def plugins(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("bin")
-    install.write(directory, install.bundle())
-    return directory
 
 
 @pytest.fixture
@@ -257,7 +249,7 @@ def test_version_needs_nothing_else(plugins, stdin, version):
     ],
 )
 def test_errors_are_json_on_stdout(run, options, code, version):
-    done = run(options.pop("netconf", None), **options)
+    done = run(**options)
     error = error_of(done)
     assert (error["code"], error["cniVersion"], done.stderr) == (code, version, b"")
 

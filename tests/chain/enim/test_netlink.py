@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from enim import errors, netlink
+from enim import errors, namespaces, netlink
 
 
 def own():
-    return Path(netlink.OWN_NETNS).stat().st_ino
+    return Path(namespaces.OWN_NETNS).stat().st_ino
 
 
 def open_descriptors():

@@ -57,6 +57,25 @@ def test_round_trip_reads_the_whole_answer(listener, parts):
     thread.join()
 
 
+def test_round_trip_leaves_the_time_until_the_answer_to_the_caller(listener):
+    """The agent here has the whole request, and answers only when the caller has done something else."""
+    is_done = threading.Event()
+
+    def run():
+        connection, _ = listener.accept()
+        with connection:
+            while wire.decode_request(connection.recv(65536)) is None:
+                pass
+            assert is_done.wait(10)
+            connection.sendall(ANSWER)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    request = effects.Request(listener.getsockname(), wire.Request("POST", "/v1/eni"), 5_000)
+    assert transport.round_trip(request, is_done.set).status == 200
+    thread.join()
+
+
 def test_round_trip_reads_an_answer_that_came_before_the_request_was_read(listener):
     thread = serve(listener, wire.encode_reply(wire.Reply(413)), read=False)
     with contextlib.suppress(errors.Interrupted):  # the kernel may throw the answer away with the unread request

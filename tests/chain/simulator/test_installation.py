@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from simulator import installation
-from simulator.chain import install
+from simulator.chain import execute, install
 from simulator.errors import LabError
+from simulator.model import PluginCall
 
 VERSION = {"CNI_COMMAND": "VERSION"}
 
@@ -48,14 +49,48 @@ def test_interpreter_that_does_not_run_changes_nothing(tmp_path: Path) -> None:
     directory = tmp_path / "bin"
     installation.put(directory, sys.executable)
     before = {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
-    with pytest.raises(LabError, match="does not run"):
-        installation.put(directory, str(tmp_path / "no-such-python"))
     other = tmp_path / "python"
-    other.write_text("#!/bin/sh\necho cpython-39\n")
+    other.write_text("#!/bin/sh\necho cpython 3 8 18\n")
     other.chmod(0o755)
-    with pytest.raises(LabError, match="is cpython-39, and what this installation compiles is for"):
-        installation.put(directory, str(other))
+    for python, said in (
+        (tmp_path / "none", "there is no interpreter"),
+        (other, "is Python 3.8.18, and the plugins need"),
+    ):
+        with pytest.raises(LabError, match=f"{said}.*a node without Python is not supported"):
+            installation.put(directory, str(python))
     assert {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()} == before
+
+
+def test_plugins_get_any_python_from_the_oldest_on(tmp_path: Path, each_python: str) -> None:
+    installation.put(tmp_path, each_python)
+    assert [run(tmp_path / name) for name in installation.PLUGINS] == [0, 0]
+    assert installation.problems(tmp_path) == installation.problems(tmp_path, each_python) == []
+    is_own = os.path.realpath(each_python) == os.path.realpath(sys.executable)
+    assert (installation.problems(tmp_path, sys.executable) == []) == is_own
+
+
+@pytest.mark.parametrize("folder", ["plain", "with space"])
+def test_interpreter_that_vanished_is_named(tmp_path: Path, folder: str) -> None:
+    """A runtime reads what the kernel says of the start: that of the interpreter, though it names the plugin."""
+    python = tmp_path / folder / "python3"
+    python.parent.mkdir()
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    directory = tmp_path / "bin"
+    installation.put(directory, str(python))
+    assert installation.problems(directory) == []
+    python.unlink()
+    started = execute.run(PluginCall("enim", VERSION, b"{}"), directory)
+    says = f"fork/exec {directory}/enim: No such file or directory" if folder == "plain" else f"{python}: not found"
+    assert (started.exit_code, started.stdout) == (execute.NOT_EXECUTABLE if folder == "plain" else 127, b"")
+    assert says in started.stderr.decode()
+    assert installation.problems(directory) == [
+        f"{directory / name} is for the interpreter {python}, which is not there; no call of it can start"
+        for name in installation.PLUGINS
+    ]
+    assert installation.problems(directory, str(python)) == installation.problems(directory)
+    installation.put(directory, sys.executable)
+    assert installation.problems(directory) == []
 
 
 def test_directory_that_cannot_be_written_is_said(tmp_path: Path) -> None:
@@ -118,7 +153,9 @@ def test_conflist_is_written_for_either_chain_and_never_over_another(tmp_path: P
     file = tmp_path / "net.d/10-enim.conflist"
     installation.write_conflist(file, "exclusive-device", "podnet", "/run/agent.sock")
     (plugin,) = json.loads(file.read_text())["plugins"]
-    assert plugin == {"type": "exclusive-device", "ipam": {"type": "enim", "socket": "/run/agent.sock"}}
+    capabilities = {"deviceID": True, "ipRanges": True, "ips": True, "mac": True}
+    ipam = {"type": "enim", "socket": "/run/agent.sock"}
+    assert plugin == {"type": "exclusive-device", "ipam": ipam, "capabilities": capabilities}
     installation.write_conflist(file, "exclusive-device", "podnet", "/run/agent.sock")
     with pytest.raises(LabError, match="is there already, and is another one"):
         installation.write_conflist(file, "host-device", "podnet", "")
@@ -129,4 +166,4 @@ def test_conflist_is_written_for_either_chain_and_never_over_another(tmp_path: P
     file.unlink()
     installation.write_conflist(file, "host-device", "podnet", "")
     (plugin,) = json.loads(file.read_text())["plugins"]
-    assert plugin == {"type": "host-device", "ipam": {"type": "enim"}, "capabilities": {"deviceID": True}}
+    assert plugin == {"type": "host-device", "ipam": {"type": "enim"}, "capabilities": capabilities}

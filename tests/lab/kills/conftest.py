@@ -20,7 +20,7 @@ import pytest
 
 from enim import netlink
 from simulator import parallel
-from simulator.chain import execute, install, trace
+from simulator.chain import execute, install, interpreter, trace
 from simulator.lab import plugins
 from simulator.model import PluginCall, PluginOutcome
 from simulator.real import node
@@ -255,12 +255,12 @@ class Bench:
     def with_source(self, module: str, old: str, new: str) -> Bench:
         """The same, with plugins of which one module reads otherwise."""
         (path,) = (path for path in self._bundle if path.endswith(f"/enim/{module}.py"))
-        source = self._bundle[path].decode()
-        assert source.count(old) == 1
-        files = {
-            name: file for name, file in self._bundle.items() if not name.rpartition("/")[2].startswith(f"{module}.")
-        }
-        return Bench(self._in_lab, {**files, path: source.replace(old, new).encode()})
+        home = path.rpartition("/enim/")[0]
+        sources = {Path(name).stem: file for name, file in self._bundle.items() if name.startswith(f"{home}/enim/")}
+        assert sources[module].count(old.encode()) == 1
+        sources[module] = sources[module].replace(old.encode(), new.encode())
+        compiled = interpreter.compiled(sys.executable, sources).file
+        return Bench(self._in_lab, {**self._bundle, path: sources[module], f"{home}/{install.COMPILED}": compiled})
 
     def traces(self, groups: Sequence[Group]) -> Traces:
         """What each plugin does in an undisturbed ADD, and in the DEL after it."""

@@ -55,7 +55,9 @@ def test_links_that_this_kernel_lacks_are_a_skip_by_name(
 ) -> None:
     refusal = links._refusal
     monkeypatch.setattr(links, "_refusal", lambda kind: refusal(f"no-{kind}" if kind == "dummy" else kind))
-    assert reasons(run(tmp_path, node, backend=backend)) == ["this kernel has no dummy links"]
+    assert reasons(run(tmp_path, node, backend=backend)) == [
+        "this kernel makes no dummy ENIs (Operation not supported)"
+    ]
 
 
 def test_echo_is_not_for_dummy_enis(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

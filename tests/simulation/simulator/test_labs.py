@@ -54,6 +54,12 @@ def test_userns_that_was_asked_for_and_does_not_work_is_an_error(monkeypatch: py
         labs.choose(labs.USERNS, MODELLED)
 
 
+@pytest.mark.parametrize("name", [labs.SIM, labs.DOCKER])
+def test_lab_with_plugins_of_its_own_takes_no_others(name: str, tmp_path: Path) -> None:
+    with pytest.raises(LabError, match=rf"the lab {name} has its own plugins.* Use --lab userns"):
+        labs.choose(name, MODELLED, bin_dir=tmp_path)
+
+
 def test_plugin_that_is_not_installed_is_named_with_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with pytest.raises(LabError, match=r"the no-such-one plugin is not installed\. Put it into a CNI directory"):
         labs.choose(labs.USERNS, ("enim", "no-such-one"))

@@ -39,46 +39,42 @@ def call(command):
     return config.read(environment, stdin, commands=tuple(VERBS), versions=config.WITH_INTERFACES)
 
 
-def play(command, *steps):
-    """Drive a verb through ``(effect, outcome or failure)``; the error it ends with, or None."""
-    checked = call(command)
-    flow = VERBS[command](checked)
-    try:
-        effect = next(flow)
-        for expected, outcome in steps:
-            wanted = effects.Delegate("enim", command, checked.stdin) if expected == "delegate" else expected
-            assert effect == wanted
-            effect = flow.throw(outcome) if isinstance(outcome, Exception) else flow.send(outcome)
-    except StopIteration:
-        return None
-    except errors.CniError as error:
-        return error
-    raise AssertionError(f"the flow goes on with {effect}")
+@pytest.fixture
+def run(play):
+    """A function that plays a verb; ``delegate`` in it is what its IPAM plugin is asked."""
+
+    def run(command, *steps):
+        checked = call(command)
+        asked = effects.Delegate("enim", command, checked.stdin)
+        steps = [(asked if effect == "delegate" else effect, outcome) for effect, outcome in steps]
+        return play(VERBS[command](checked), *steps)
+
+    return run
 
 
-def test_check_looks_at_nic_and_addresses_and_then_asks_the_ipam_plugin():
-    assert play("CHECK", *NIC, (LOOK, frozenset({OWN})), ("delegate", (0, b""))) is None
+def test_check_looks_at_nic_and_addresses_and_then_asks_the_ipam_plugin(run):
+    assert run("CHECK", *NIC, (LOOK, frozenset({OWN})), ("delegate", (0, b""))) is None
 
 
-def test_check_fails_when_an_address_is_gone_or_has_another_prefix():
+def test_check_fails_when_an_address_is_gone_or_has_another_prefix(run):
     for shown in (frozenset(), frozenset({(4, 0xC000020A, 32)})):
-        error = play("CHECK", *NIC, (LOOK, shown))
+        error = run("CHECK", *NIC, (LOOK, shown))
         assert (error.code, error.msg) == (107, "eth0 has lost its address 192.0.2.10/24")
 
 
-def test_check_of_a_pod_that_cannot_be_looked_into_is_code_105():
-    assert play("CHECK", *NIC, (LOOK, errors.KernelError("look", errno.EPERM, "no"))).code == 105
+def test_check_of_a_pod_that_cannot_be_looked_into_is_code_105(run):
+    assert run("CHECK", *NIC, (LOOK, errors.KernelError("look", errno.EPERM, "no"))).code == 105
 
 
 @pytest.mark.parametrize("command", ["GC", "STATUS"])
-def test_gc_and_status_are_the_ipam_plugins(command):
-    assert play(command, ("delegate", (0, b""))) is None
+def test_gc_and_status_are_the_ipam_plugins(run, command):
+    assert run(command, ("delegate", (0, b""))) is None
 
 
 @pytest.mark.parametrize("command", list(VERBS))
-def test_error_of_the_ipam_plugin_is_handed_on_as_it_is(command):
+def test_error_of_the_ipam_plugin_is_handed_on_as_it_is(run, command):
     before = (*NIC, (LOOK, frozenset({OWN}))) if command == "CHECK" else ()
     said = b'{"cniVersion":"1.1.0","code":50,"msg":"down","details":"socket"}'
-    error = play(command, *before, ("delegate", (1, said)))
+    error = run(command, *before, ("delegate", (1, said)))
     assert (error.code, error.msg, error.details) == (50, "down", "socket")
-    assert play(command, *before, ("delegate", (-9, b""))).code == 106
+    assert run(command, *before, ("delegate", (-9, b""))).code == 106

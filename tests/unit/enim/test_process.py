@@ -54,6 +54,7 @@ def test_handlers_are_there_for_every_effect_of_enim():
         "OwnNetns",
         "NetnsAlive",
         "FindLink",
+        "DeviceName",
         "Print",
         "Log",
     }

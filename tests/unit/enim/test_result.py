@@ -124,6 +124,26 @@ def test_merge_routes_adds_no_default_beside_a_configured_one(entries):
     assert [(route.dst, route.gw) for route in merged] == [("0.0.0.0/0", entries[0].get("gw", ""))]
 
 
+@pytest.mark.parametrize("entry", [{"dst": "0.0.0.0/0", "table": 100}, {"dst": "0.0.0.0/0", "table": 7, "scope": 253}])
+def test_merge_routes_adds_a_default_to_the_main_table_beside_one_of_another_table(entry):
+    merged = result.merge_routes(routes(entry), {4: "192.0.2.1"})
+    assert [(route.dst, route.gw, route.table) for route in merged] == [
+        ("0.0.0.0/0", "", entry["table"]),
+        ("0.0.0.0/0", "192.0.2.1", 254),
+    ]
+
+
+def test_merge_routes_adds_no_default_where_none_is_wanted():
+    merged = result.merge_routes(routes({"dst": "198.51.100.0/24"}), {4: "192.0.2.1"}, with_default=False)
+    assert [route.dst for route in merged] == ["198.51.100.0/24"]
+
+
+def test_distinct_routes_tells_a_route_by_the_gateway_from_one_that_ends_on_the_link():
+    entries = [{"dst": "198.51.100.0/24"}, {"dst": "198.51.100.0/24", "scope": 253}, {"dst": "0.0.0.0/0", "scope": 254}]
+    found = result.distinct_routes(routes(*entries, entries[1]), {4: "192.0.2.1"})
+    assert [route.via({4: "192.0.2.1"}) for route in found] == ["192.0.2.1", "", ""]
+
+
 def test_merge_routes_judges_each_family_by_itself():
     merged = result.merge_routes(routes({"dst": "::/0", "gw": "fe80::1"}), {4: "192.0.2.1", 6: "2001:db8::1"})
     assert [(route.dst, route.gw) for route in merged] == [("::/0", "fe80::1"), ("0.0.0.0/0", "192.0.2.1")]

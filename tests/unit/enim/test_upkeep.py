@@ -44,20 +44,6 @@ def call(command, **netconf):
     return config.read(environment, json.dumps(document).encode(), commands=("CHECK", "GC", "STATUS"))
 
 
-def play(flow, *steps):
-    """Drive a flow through ``(effect, outcome or failure)``; the error it ends with, or None."""
-    try:
-        effect = next(flow)
-        for expected, outcome in steps:
-            assert effect == expected
-            effect = flow.throw(outcome) if isinstance(outcome, Exception) else flow.send(outcome)
-    except StopIteration:
-        return None
-    except errors.CniError as error:
-        return error
-    raise AssertionError(f"the flow goes on with {effect}")
-
-
 def recorded(*entries):
     return wire.Reply(200, json.dumps({"attachments": entries}).encode())
 
@@ -65,7 +51,7 @@ def recorded(*entries):
 # --- CHECK
 
 
-def test_check_passes_when_pod_and_agent_have_what_add_gave():
+def test_check_passes_when_pod_and_agent_have_what_add_gave(play):
     assert play(upkeep.check(call("CHECK")), *NIC, (ASKED, recorded(RECORD))) is None
 
 
@@ -81,12 +67,12 @@ def test_check_passes_when_pod_and_agent_have_what_add_gave():
         ({**PREVIOUS, "ips": [{"address": "nonsense"}]}, "prevResult: "),
     ],
 )
-def test_check_without_a_usable_result_of_add_is_code_7_and_asks_for_nothing(previous, words):
+def test_check_without_a_usable_result_of_add_is_code_7_and_asks_for_nothing(play, previous, words):
     error = play(upkeep.check(call("CHECK", prevResult=previous)))
     assert (error.code, words in error.msg) == (7, True)
 
 
-def test_check_fails_when_the_nic_is_not_in_the_pod():
+def test_check_fails_when_the_nic_is_not_in_the_pod(play):
     alive, find = (step[0] for step in NIC)
     assert play(upkeep.check(call("CHECK")), (alive, False)).code == 8
     assert play(upkeep.check(call("CHECK")), (alive, True), (find, None)).code == 104
@@ -106,23 +92,23 @@ def test_check_fails_when_the_nic_is_not_in_the_pod():
         (({**RECORD, "ips": ["192.0.2.10/24"]},), "lacks 2001:db8::a/64"),
     ],
 )
-def test_check_fails_when_the_agents_record_is_another(entries, words):
+def test_check_fails_when_the_agents_record_is_another(play, entries, words):
     error = play(upkeep.check(call("CHECK")), *NIC, (ASKED, recorded(*entries)))
     assert (error.code, words in error.msg) == (107, True)
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"attachments":[1]}', b'{"attachments":7}'])
-def test_check_of_an_agent_that_answers_nonsense_is_code_102(body):
+def test_check_of_an_agent_that_answers_nonsense_is_code_102(play, body):
     assert play(upkeep.check(call("CHECK")), *NIC, (ASKED, wire.Reply(200, body))).code == 102
 
 
-def test_check_of_an_agent_that_is_down_or_fails():
+def test_check_of_an_agent_that_is_down_or_fails(play):
     assert play(upkeep.check(call("CHECK")), *NIC, (ASKED, DOWN)).code == 11
     assert play(upkeep.check(call("CHECK")), *NIC, (ASKED, LOST)).code == 11
     assert play(upkeep.check(call("CHECK")), *NIC, (ASKED, wire.Reply(500, b'"no"'))).code == 101
 
 
-def test_check_of_the_real_agent_which_has_no_such_list_asks_for_its_health():
+def test_check_of_the_real_agent_which_has_no_such_list_asks_for_its_health(play):
     for health, code in ((wire.Reply(200), None), (wire.Reply(500, b'"no ENIs available"'), 101)):
         error = play(upkeep.check(call("CHECK")), *NIC, (ASKED, NO_SUCH_PATH), (HEALTH, health))
         assert (error.code if error else None) == code
@@ -152,26 +138,26 @@ VALID, TAGGED = "cni.dev/valid-attachments", "cni.dev/attachments"
         ({VALID: None}, []),
     ],
 )
-def test_gc_hands_on_the_union_of_both_lists(keys, sent):
+def test_gc_hands_on_the_union_of_both_lists(play, keys, sent):
     assert play(upkeep.collect(call("GC", **keys)), (collect(sent), wire.Reply(200, b"{}"))) is None
 
 
-def test_gc_without_a_list_does_nothing():
+def test_gc_without_a_list_does_nothing(play):
     assert play(upkeep.collect(call("GC"))) is None
 
 
 @pytest.mark.parametrize("value", ["c1", 7, {}, [7], [{}], [{"containerID": "c1"}], [{**ENTRY, "ifname": ""}]])
-def test_gc_with_a_list_that_cannot_be_read_asks_for_nothing(value):
+def test_gc_with_a_list_that_cannot_be_read_asks_for_nothing(play, value):
     assert play(upkeep.collect(call("GC", **{VALID: value}))).code == 7
 
 
-def test_gc_of_the_real_agent_says_that_it_takes_no_part():
+def test_gc_of_the_real_agent_says_that_it_takes_no_part(play):
     said = effects.Log("enim: the agent takes part in no garbage collection of n: /v1/x-enim/gc is 404")
     flow = upkeep.collect(call("GC", **{VALID: [ENTRY]}))
     assert play(flow, (collect([ENTRY]), NO_SUCH_PATH), (said, None)) is None
 
 
-def test_gc_of_an_agent_that_is_down_or_fails():
+def test_gc_of_an_agent_that_is_down_or_fails(play):
     for outcome, code in ((DOWN, 11), (LOST, 11), (wire.Reply(500, b'"disk full"'), 101)):
         assert play(upkeep.collect(call("GC", **{VALID: [ENTRY]})), (collect([ENTRY]), outcome)).code == code
 
@@ -179,7 +165,7 @@ def test_gc_of_an_agent_that_is_down_or_fails():
 # --- STATUS
 
 
-def test_status_is_the_agents_health_and_every_failure_is_code_50():
+def test_status_is_the_agents_health_and_every_failure_is_code_50(play):
     assert play(upkeep.status(call("STATUS")), (HEALTH, wire.Reply(200))) is None
     for outcome in (DOWN, LOST, wire.Reply(500, b'"no ENIs available"'), wire.Reply(404)):
         assert play(upkeep.status(call("STATUS")), (HEALTH, outcome)).code == 50

@@ -24,18 +24,26 @@ def test_a_launcher_runs(tmp_path, plugin, folder):
     assert supported([f"./{plugin}"], cwd=tmp_path / folder)[-1] == "1.1.0"
 
 
-def test_a_launcher_runs_through_sh_if_the_interpreter_has_an_awkward_path(tmp_path):
-    interpreter = tmp_path / "it's {odd} $HOME" / "python"
+@pytest.mark.parametrize("folder", ["it's {odd} $HOME", "x" * 130])
+def test_a_launcher_runs_through_sh_if_no_shebang_can_name_the_interpreter(tmp_path, folder):
+    interpreter = tmp_path / folder / "python"
     interpreter.parent.mkdir()
     interpreter.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
     interpreter.chmod(0o755)
-    install.write(tmp_path / "bin", install.bundle(str(interpreter)))
+    files = install.bundle(str(interpreter))
+    assert files["enim"].startswith(b"#!/bin/sh\nexec ")
+    install.write(tmp_path / "bin", files)
     assert supported([tmp_path / "bin" / "enim"])[-1] == "1.1.0"
     assert supported(["./enim"], cwd=tmp_path / "bin")[-1] == "1.1.0"
 
 
-def test_a_plugin_writes_nothing_into_its_own_folder(tmp_path):
-    files = {path: content for path, content in install.bundle().items() if not path.endswith(".pyc")}
+@pytest.mark.parametrize("plugin", ["enim", "exclusive-device"])
+def test_an_interpreter_of_another_version_runs_the_sources_and_writes_nothing_beside_them(tmp_path, plugin):
+    files = install.bundle()
+    version = f"{sys.hexversion >> 16:#x}".encode()
+    files[plugin] = files[plugin].replace(version, b"0x207")
+    (compiled,) = (path for path in files if path.endswith("/plugins"))
+    files[compiled] = b"of another version"
     install.write(tmp_path, files)
-    supported([tmp_path / "enim"])
-    assert list(tmp_path.rglob("*.pyc")) == []
+    assert supported([tmp_path / plugin])[-1] == "1.1.0"
+    assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()} == set(files)

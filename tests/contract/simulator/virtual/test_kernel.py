@@ -35,8 +35,8 @@ NAMES = ("eni1", "eni2", "eth0", "dev0", "dev3")
 class Model:
     """The kernel in memory."""
 
-    def __init__(self) -> None:
-        self.kernel = virtual.Kernel()
+    def __init__(self, *, live_rename: bool) -> None:
+        self.kernel = virtual.Kernel(live_rename=live_rename)
         for eni in ENIS:
             self.kernel.attach(eni)
         self.pins: dict[str, Callable[[], None]] = {}
@@ -162,6 +162,7 @@ namespaces = st.one_of(
     st.tuples(st.just("add_link"), names, anywhere),
 )
 plans = st.lists(st.one_of(moves, changes, namespaces), min_size=10, max_size=20)
+RENAMES: list[Step] = [("name", 1, one) for one in ("eni2", "eth9", "eni3", "sixteen-bytes-xx", "a/b")]
 BEGIN: list[Step] = [("create", "p1"), ("create", "p2"), ("move_in", 0, "p1", "eth0", "eni1")]
 
 
@@ -174,10 +175,12 @@ BEGIN: list[Step] = [("create", "p1"), ("create", "p2"), ("move_in", 0, "p1", "e
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(plan=plans)
-def test_kernel_answers_as_the_real_one(in_lab: InLab, real: Callable[[Path], World], plan: list[Step]) -> None:
+def test_kernel_answers_as_the_real_one(
+    in_lab: InLab, real: Callable[[Path], World], live_rename: bool, plan: list[Step]
+) -> None:
     plan = [*BEGIN, *plan]
 
-    assert_alike(in_lab(lambda scratch: take(real(scratch), plan)), take(Model(), plan))
+    assert_alike(in_lab(lambda scratch: take(real(scratch), plan)), take(Model(live_rename=live_rename), plan))
 
 
 def assert_alike(real: Seen, model: Seen) -> None:
@@ -196,11 +199,14 @@ def assert_alike(real: Seen, model: Seen) -> None:
         pytest.param([("unmount", "p1"), ("create", "p1")], id="K9: a plain file stays"),
         pytest.param([("add_link", "eni9", "p1"), ("delete", "p1")], id="P4: a virtual link dies"),
         pytest.param([("move", 0, "p2"), ("move", 1, "p1"), ("move", 0, "p1")], id="K10: the ifindex is kept if free"),
+        pytest.param([("up", 1, True), *RENAMES], id="P5: a link that is up is renamed, or not"),
+        pytest.param([("up", 1, True), ("move_in", 1, "p1", "eth1", "eni2")], id="P5: a move renames any"),
+        pytest.param([("up", 1, True), ("name", 1, "eth9"), ("restore", 1)], id="P5: restoring sets it down first"),
     ],
 )
-def test_kernel_ends_a_namespace_as_the_real_one(
-    in_lab: InLab, real: Callable[[Path], World], plan: list[Step]
+def test_kernel_shows_the_facts_as_the_real_one(
+    in_lab: InLab, real: Callable[[Path], World], live_rename: bool, plan: list[Step]
 ) -> None:
     plan = [*BEGIN, *plan]
 
-    assert_alike(in_lab(lambda scratch: take(real(scratch), plan)), take(Model(), plan))
+    assert_alike(in_lab(lambda scratch: take(real(scratch), plan)), take(Model(live_rename=live_rename), plan))

@@ -16,8 +16,9 @@ from typing import Any, TypeAlias
 import pytest
 
 from simulator import syscalls
+from simulator.errors import LabError
 from simulator.lab import doctor, links, plugins
-from simulator.model import BACKENDS
+from simulator.model import BACKENDS, ECHOED, MADE, MOVED, RETURNED, TRAITS
 from simulator.real import trial
 
 WriteProgram: TypeAlias = Callable[[Path, str], Path]
@@ -25,6 +26,8 @@ WritePlugin: TypeAlias = Callable[[Path], Path]
 
 UNSHARE = {"x86_64": 272, "aarch64": 97}  # the number of the system call
 NAMESPACES = "user, mount, pid and network namespaces, fresh /proc, tmpfs"
+TAKEN = "ENIs of the kind that runs take"
+ENGINE = "an engine for --lab docker"
 
 
 def forbid_unshare() -> None:
@@ -45,11 +48,11 @@ def forbid_unshare() -> None:
 
 def works(_backend: str, _scratch: Path) -> dict[str, str]:
     """For tests of the rest."""
-    return {"made": ""}
+    return dict.fromkeys(TRAITS, "")
 
 
-def diagnosed(attempt: doctor.Attempt = works) -> list[doctor.Finding]:
-    return doctor.diagnose(attempt)
+def diagnosed(attempt: doctor.Attempt = works, engine: doctor.Engine = lambda: None) -> list[doctor.Finding]:
+    return doctor.diagnose(attempt, engine)
 
 
 def finding(name: str) -> doctor.Finding:
@@ -63,15 +66,16 @@ def test_machine_that_runs_these_tests_has_all_that_a_lab_needs(cache: Path, wri
     for name in plugins.PLUGINS:
         write_plugin(cache / name)
     found = {one.name: one for one in diagnosed(trial.attempt)}
-    parts = ["link kind bridge", "raw ICMP sockets", "network namespaces with a name"]
-    backends = [*(f"{kind} ENIs" for kind in BACKENDS), "a backend for ENIs"]
-    assert list(found) == [NAMESPACES, *parts, *backends, *plugins.PLUGINS]
+    parts = ["links of the kind bridge", "raw ICMP sockets", "network namespaces with a name"]
+    backends = [f"{kind} ENIs" for kind in BACKENDS]
+    foreign = [f"plugin {name}" for name in plugins.PLUGINS]
+    assert list(found) == [NAMESPACES, *parts, *backends, TAKEN, *foreign, ENGINE]
     assert [one for one in found.values() if one.required and not one.ok] == []
-    assert [one.name for one in found.values() if not one.required] == [f"{kind} ENIs" for kind in BACKENDS]
+    assert [one.name for one in found.values() if not one.required] == [*backends, ENGINE]
     assert found["veth ENIs"].cause == (
-        "made yes; moved into a netns and back yes; home when its netns ended yes; answers an echo yes"
+        "can be made, move into a netns and back, answer an echo, come home when their netns ends"
     )
-    assert found["a backend for ENIs"].cause.startswith("veth")
+    assert found[TAKEN].cause.startswith("veth")
 
 
 def test_trying_leaves_nothing_on_the_machine(cache: Path) -> None:
@@ -137,7 +141,7 @@ def test_unknown_link_kind_comes_with_the_module_that_has_it(
 ) -> None:
     make = links.make
     monkeypatch.setattr(links, "make", lambda name, kind: make(name, f"no-{kind}"))
-    found = finding("link kind bridge")
+    found = finding("links of the kind bridge")
     assert (found.ok, found.cause, found.cure) == (
         False,
         "the kernel module bridge is not there (Operation not supported)",
@@ -145,42 +149,93 @@ def test_unknown_link_kind_comes_with_the_module_that_has_it(
     )
 
 
-def test_one_backend_is_enough_and_needs_no_echo() -> None:
-    def attempt(backend: str, _scratch: Path) -> dict[str, str]:
-        if backend != "dummy":
-            return {"made": "make eni-1: Operation not supported"}
-        return {"made": "", "moved": "", "home": "", "answers an echo": "none from 10.64.0.1"}
+MUTE = {**dict.fromkeys(TRAITS, ""), ECHOED: "none from 10.64.0.1"}
+STRAYS = {MADE: "", MOVED: "", ECHOED: "", RETURNED: "it was not back after 3 s"}
+UNMADE = "Operation not supported"
 
-    assert [one for one in diagnosed(attempt) if "ENIs" in one.name] == [
-        *(
-            doctor.Finding(
-                f"{kind} ENIs",
-                ok=False,
-                required=False,
-                cause="made no (make eni-1: Operation not supported)",
-                cure=f"sudo modprobe {kind}",
-            )
-            for kind in ("veth", "macvlan")
-        ),
-        doctor.Finding(
-            "dummy ENIs",
-            ok=True,
-            required=False,
-            cause="made yes; moved yes; home yes; answers an echo no (none from 10.64.0.1)",
-        ),
-        doctor.Finding("a backend for ENIs", ok=True, required=True, cause="dummy", cure="sudo modprobe veth"),
+
+@pytest.fixture
+def kernel_with(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """A function that names the kinds of link that can be made."""
+
+    def choose(*kinds: str) -> None:
+        monkeypatch.setattr(links, "refusals", lambda tried: {one: "" if one in kinds else UNMADE for one in tried})
+
+    return choose
+
+
+def backends(attempt: doctor.Attempt) -> list[str]:
+    """The lines about ENIs, as they are shown."""
+    return [line for one in diagnosed(attempt) if "ENIs" in one.name for line in str(one).splitlines()]
+
+
+def test_one_backend_is_enough_and_needs_no_echo(kernel_with: Callable[..., None]) -> None:
+    kernel_with("dummy")
+    assert backends(lambda _backend, _scratch: MUTE) == [
+        "fails (optional)  veth ENIs: cannot be made (Operation not supported)",
+        "                  → sudo modprobe -a veth",
+        "fails (optional)  macvlan ENIs: cannot be made (Operation not supported)",
+        "                  → sudo modprobe -a veth macvlan",
+        f"              ok  dummy ENIs: can {MADE}, {MOVED}, {RETURNED}; cannot {ECHOED} (none from 10.64.0.1)",
+        "              ok  ENIs of the kind that runs take: dummy",
     ]
+
+
+def test_backend_that_works_is_not_enough_if_runs_take_another(kernel_with: Callable[..., None]) -> None:
+    kernel_with("veth", "macvlan")
+    lines = backends(lambda backend, _scratch: STRAYS if backend == "veth" else dict.fromkeys(TRAITS, ""))
+    assert lines[0] == (
+        "fails (optional)  veth ENIs: can be made, move into a netns and back, answer an echo; "
+        "cannot come home when their netns ends (it was not back after 3 s)"
+    )
+    assert lines[-2:] == [
+        "          FAILED  ENIs of the kind that runs take: veth, which cannot do all it must",
+        "                  → enim-lab run --backend macvlan",
+    ]
+
+
+def test_other_backends_that_work_are_named(kernel_with: Callable[..., None]) -> None:
+    kernel_with(*BACKENDS)
+    assert (
+        backends(works)[-1]
+        == "              ok  ENIs of the kind that runs take: veth; with --backend also macvlan, dummy"
+    )
+
+
+def test_kernel_without_any_link_for_an_eni_is_told_so(kernel_with: Callable[..., None]) -> None:
+    kernel_with()
+    assert backends(works)[-2:] == [
+        "          FAILED  ENIs of the kind that runs take: none of these can be made",
+        "                  → sudo modprobe -a veth",
+    ]
+
+
+def test_links_that_are_refused_for_another_reason_than_their_module_come_without_a_cure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(links, "refusals", lambda tried: dict.fromkeys(tried, "Operation not permitted"))
+    assert [line for line in backends(works) if "→" in line] == []
 
 
 def end(_backend: str, _scratch: Path) -> dict[str, str]:
     os._exit(0)
 
 
-@pytest.mark.parametrize("attempt", [end, lambda _backend, _scratch: {"made": "", "moved": "it did not come back"}])
-def test_machine_without_a_backend_that_works_holds_no_lab(attempt: doctor.Attempt) -> None:
-    assert [
-        (one.name, one.cause) for one in diagnosed(attempt) if one.required and not one.ok and "ENI" in one.name
-    ] == [("a backend for ENIs", "none of these works")]
+def test_trial_that_gives_no_answer_is_a_finding(kernel_with: Callable[..., None]) -> None:
+    kernel_with("veth")
+    first, *_, last = backends(end)
+    assert first == "fails (optional)  veth ENIs: cannot be tried (a lab that was started for a trial gave no answer)"
+    assert last == "          FAILED  ENIs of the kind that runs take: veth, which cannot do all it must"
+
+
+def test_engine_that_does_not_answer_is_optional() -> None:
+    def refuse() -> None:
+        raise LabError("no engine answers at its usual socket", "Start one")
+
+    *_, last = diagnosed(works, refuse)
+    assert str(last) == (
+        f"fails (optional)  {ENGINE}: no engine answers at its usual socket\n                  → Start one"
+    )
 
 
 def test_probe_that_ends_or_hangs_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,14 +262,14 @@ def test_other_kernel_than_linux_is_all_there_is_to_say(monkeypatch: pytest.Monk
 
 def test_plugin_is_asked_for_its_versions(cache: Path, write_plugin: WritePlugin) -> None:
     binary = write_plugin(cache / "host-device")
-    assert finding("host-device") == doctor.Finding(
-        "host-device", ok=True, required=True, cause=f"{binary} speaks 0.4.0, VERSION"
+    assert finding("plugin host-device") == doctor.Finding(
+        "plugin host-device", ok=True, required=True, cause=f"{binary} speaks 0.4.0, VERSION"
     )
 
 
 def test_missing_plugin_comes_with_the_command_that_gets_it(cache: Path) -> None:
-    assert finding("host-device") == doctor.Finding(
-        "host-device", ok=False, required=True, cause="the plugin is not installed", cure="enim-lab doctor --install"
+    assert finding("plugin host-device") == doctor.Finding(
+        "plugin host-device", ok=False, required=True, cause="it is not installed", cure="enim-lab doctor --install"
     )
 
 
@@ -223,7 +278,7 @@ def test_plugin_that_does_not_answer_is_not_taken_for_one(
     program: str, cache: Path, write_program: WriteProgram
 ) -> None:
     binary = write_program(cache / "host-device", program)
-    broken = finding("host-device")
+    broken = finding("plugin host-device")
     assert (broken.ok, broken.required) == (False, True)
     assert broken.cause.startswith(f"{binary} does not answer VERSION: ")
     assert broken.cure == f"Remove {binary}, then run `enim-lab doctor --install`"

@@ -267,6 +267,8 @@ def test_files_of_the_lab_hide_no_plugin(named_by: str, tmp_path: Path, monkeypa
     for place in ("mnt/cni", "link"):
         monkeypatch.setenv(named_by, str(tmp_path / place))
         assert namespaces._scratch_root() == tmp_path / "srv"
+    monkeypatch.delenv(named_by)
+    assert namespaces._scratch_root(tmp_path / "link") == tmp_path / "srv"
 
 
 # SIGKILL

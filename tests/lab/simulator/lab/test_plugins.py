@@ -25,6 +25,9 @@ def test_plugin_is_looked_for_in_the_cache_the_system_and_then_cni_path(
     for directory in (tmp_path / "named", tmp_path / "usr/lib/cni", cache):
         binary = write_plugin(directory / "host-device")
         assert plugins.find().get("host-device") == binary
+    first = write_plugin(tmp_path / "first/host-device")
+    assert plugins.find(first=tmp_path / "first").get("host-device") == first
+    assert plugins.find(first=tmp_path / "empty").get("host-device") == binary
 
 
 def test_other_plugins_are_found_when_they_are_asked_for(cache: Path, write_plugin: WritePlugin) -> None:

@@ -2,6 +2,7 @@
 lab.
 """
 
+import json
 import os
 import time
 from collections.abc import Callable
@@ -11,9 +12,12 @@ from typing import Any
 import pytest
 
 from enim import effects, errors, transport, wire
+from simulator import topology
+from simulator.agent import compaction, pool
 from simulator.errors import LabError, WorldFault
-from simulator.real import agent_process
+from simulator.real import agent_process, store
 
+ATTACHMENT = {"network": "podnet", "container_id": "c1", "ifname": "eth0"}
 ADD = (("owner", "default/web-0"), ("containerID", "c1"), ("ifname", "eth0"))
 
 
@@ -127,3 +131,43 @@ def test_what_cannot_be_done_is_said(in_lab: Callable[..., Any]) -> None:
     assert runs == "agent.start: the agent runs already"
     assert no_start.startswith("the agent did not start: ")
     assert "state.db" in no_start
+
+
+def start_on_a_long_journal(scratch: Path) -> list[Any]:
+    eni = topology.enis(1)[0].id
+    discovered = pool.Pool.replay(topology.enis(1), []).unwritten
+    in_use = [
+        pool.event("freed", eni, 1, ifindex=2),
+        pool.event("reserved", eni, 1, owner="default/web-0", netns="", ifindex=2, **ATTACHMENT),
+        pool.event("acknowledged", eni, 1, identity=""),
+    ]
+    again = pool.event("repeated", eni, 2, netns="", identity="", ifindex=2)
+    journal = store.Journal(scratch / "state.db")
+    journal.append([*discovered, *in_use, *[again] * compaction.LENGTH_MAX])
+    journal.close()
+    agent = started(scratch)
+    records = json.loads(ask(agent.control, "GET", "/state").body)["records"]
+    agent.kill()
+    journal = store.Journal(scratch / "state.db")
+    (record,), events = records, journal.read()
+    return [record["state"], record["attachment"], [one["kind"] for one in events[:2]], len(events)]
+
+
+def test_journal_that_has_become_long_is_shorter_after_a_start(in_lab: Callable[..., Any]) -> None:
+    assert in_lab(start_on_a_long_journal) == ["in_use", ATTACHMENT, ["snapshot", "repeated"], compaction.KEPT + 1]
+
+
+def add_as_soon_as_it_serves(scratch: Path) -> list[int]:
+    agent = started(scratch, enis=20)
+    statuses = []
+    for _ in range(5):
+        agent.kill()
+        agent.start()
+        statuses.append(ask(agent.socket, "POST", "/v1/eni", ADD).status)
+        ask(agent.socket, "DELETE", "/v1/eni", ADD)
+    agent.kill()
+    return statuses
+
+
+def test_add_right_after_a_restart_gets_an_eni(in_lab: Callable[..., Any]) -> None:
+    assert in_lab(add_as_soon_as_it_serves) == [200] * 5

@@ -15,7 +15,7 @@ import pytest
 from simulator import topology
 from simulator.errors import CloudFault
 from simulator.model import Link
-from simulator.real import cloud, hardware, kernel
+from simulator.real import cloud, hardware_process, kernel
 
 InLab = Callable[[Callable[[Path], Any]], Any]
 ATTACH = "from simulator.real import cloud; print([eni.name for eni in cloud.attach(3)])"
@@ -108,7 +108,7 @@ def test_starters_at_once_get_one_hardware(in_lab: InLab, machine: Any) -> None:
 def test_starter_that_comes_between_the_bind_and_the_listen_of_another_waits(in_lab: InLab) -> None:
     def attach(_scratch: Path) -> str:
         with socket.socket(socket.AF_UNIX) as other:
-            other.bind(hardware.ADDRESS)
+            other.bind(hardware_process.ADDRESS)
             with pytest.raises(CloudFault) as caught:
                 cloud.attach(1)
         return str(caught.value)
@@ -119,7 +119,7 @@ def test_starter_that_comes_between_the_bind_and_the_listen_of_another_waits(in_
 def test_hardware_that_hangs_up_is_a_fault(in_lab: InLab) -> None:
     def attach(_scratch: Path) -> str:
         with socket.socket(socket.AF_UNIX) as other:
-            other.bind(hardware.ADDRESS)
+            other.bind(hardware_process.ADDRESS)
             other.listen()
             if os.fork() == 0:
                 other.accept()[0].close()

@@ -1,17 +1,24 @@
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
+import pytest
+
+from enim import wire
 from simulator.effects import (
     Flow,
+    ListLinks,
     Now,
     Persist,
     WaitForChange,
 )
+from simulator.errors import InvariantBroken
+from simulator.model import Link
 from simulator.real import driver
 
 PATIENCE_S = 10.0
+HEALTH = wire.Request("GET", "/v1/healthz", ())
 
 
 def test_wait_ends_at_its_deadline_in_real_time(stage: Any) -> None:
@@ -122,3 +129,98 @@ def test_state_change_is_applied_before_who_waits_for_it_looks(stage: Any, pool:
     assert all(looking.acquire(timeout=PATIENCE_S) for _ in waiting)
     agent.run(changer())
     assert [future.result(PATIENCE_S) for future in waiting] == [1] * 8
+
+
+class SlowKernel:
+    """A kernel that lists its links only when it may."""
+
+    def __init__(self, kernel: Any) -> None:
+        self.may_answer = threading.Event()
+        self.watch = kernel.watch
+
+    def links(self) -> tuple[Any, ...]:
+        assert self.may_answer.wait(PATIENCE_S)
+        return ()
+
+
+def test_request_is_answered_after_the_first_look(stage: Any, pool: ThreadPoolExecutor) -> None:
+    kernel = SlowKernel(stage.Kernel())
+    agent = stage.driver(lambda: stage.asking(ListLinks(), WaitForChange(None)), kernel)
+    agent.start(lambda error: None)
+    answer = pool.submit(agent.handle, HEALTH)
+    assert wait([answer], 0.1).done == set()
+    kernel.may_answer.set()
+    assert answer.result(PATIENCE_S).status == 200
+    agent.stop()
+
+
+def test_look_that_takes_too_long_is_not_waited_for(stage: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(driver, "_FIRST_LOOK_S", 0.05)
+    kernel = SlowKernel(stage.Kernel())
+    agent = stage.driver(lambda: stage.asking(ListLinks(), WaitForChange(None)), kernel)
+    agent.start(lambda error: None)
+    assert agent.handle(HEALTH).status == 200
+    kernel.may_answer.set()
+    agent.stop()
+
+
+def test_look_that_failed_is_not_waited_for(stage: Any) -> None:
+    failures: list[BaseException] = []
+    agent = stage.driver(lambda: stage.asking(Now()))
+    agent.start(failures.append)
+    assert agent.handle(HEALTH).status == 200
+    assert [type(one) for one in failures] == [InvariantBroken]
+    agent.stop()
+
+
+def test_background_gives_way_to_a_request_but_not_to_one_that_waits(stage: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr(driver, "_GIVE_WAY_S", PATIENCE_S)
+    order: list[str] = []
+    looked = threading.Event()
+
+    def background() -> Flow[None]:
+        while True:
+            yield WaitForChange(None)
+            order.append("background")
+            looked.set()
+
+    def request() -> Flow[None]:
+        yield Persist(({},))  # a change, for which the background waits
+        order.append("request")
+        yield Now()
+        looked.clear()
+        yield WaitForChange((yield Now()) + 3_600_000_000_000)  # from here on it is the background's turn
+
+    kernel = stage.Kernel()
+    agent = stage.driver(background, kernel)
+    agent.start(lambda error: None)
+    thread = threading.Thread(target=agent.run, args=(request(),))
+    thread.start()
+    assert looked.wait(PATIENCE_S)
+    kernel.change()
+    thread.join(PATIENCE_S)
+    agent.stop()
+    assert order[:2] == ["request", "background"]
+
+
+def test_background_gives_way_for_a_bounded_time(stage: Any) -> None:
+    looked, end = threading.Event(), threading.Event()
+
+    def background() -> Flow[None]:
+        yield WaitForChange(None)
+        looked.set()
+        yield WaitForChange(None)
+
+    class SlowKernel(stage.Kernel):  # type: ignore[name-defined,misc]
+        def links(self) -> tuple[Link, ...]:
+            end.wait(PATIENCE_S)
+            return ()
+
+    agent = stage.driver(background, SlowKernel())
+    agent.start(lambda error: None)
+    thread = threading.Thread(target=agent.run, args=(stage.asking(Persist(({},)), ListLinks()),))
+    thread.start()
+    assert looked.wait(PATIENCE_S)
+    end.set()
+    thread.join(PATIENCE_S)
+    agent.stop()

@@ -14,7 +14,7 @@ import pyroute2
 import pytest
 
 from simulator import topology
-from simulator.real import cloud, echo, hardware, kernel
+from simulator.real import cloud, echo, hardware, hardware_process, kernel
 
 InLab = Callable[[Callable[[Path], Any]], Any]
 MAC = "02:e1:00:00:00:01"
@@ -71,12 +71,12 @@ def start_pod(machine: Any) -> Callable[..., Pod]:
 def start_hardware(resync_ms: int, backend: str) -> None:
     """Hardware with one ENI and short rounds."""
     listener = socket.socket(socket.AF_UNIX)
-    listener.bind(hardware.ADDRESS)
+    listener.bind(hardware_process.ADDRESS)
     listener.listen()
     if os.fork() == 0:
         made = hardware.Hardware(backend)
         made.ensure(topology.enis(1))
-        hardware.serve(listener, made, resync_ms, idle_rounds_max=3)
+        hardware_process.serve(listener, made, resync_ms, idle_rounds_max=3)
         os._exit(0)
     listener.close()
 
@@ -237,9 +237,10 @@ def test_nic_arrives_whole(in_lab: InLab, machine: Any, start_pod: Callable[...,
 def test_nic_that_came_home_is_connected(
     in_lab: InLab, machine: Any, start_pod: Callable[..., Pod], backend: str
 ) -> None:
+    if backend == hardware.DUMMY:
+        pytest.skip("a dummy ENI answers no echo")
+
     def die(scratch: Path) -> Any:
-        if backend == hardware.DUMMY:
-            pytest.skip("a dummy ENI answers no echo")
         (eni,) = cloud.attach(1, backend)
         pod = start_pod(scratch)
         pod.use()

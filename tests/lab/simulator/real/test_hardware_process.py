@@ -16,7 +16,7 @@ import pytest
 
 from simulator import syscalls, topology
 from simulator.errors import CloudFault
-from simulator.real import cloud, hardware, kernel
+from simulator.real import cloud, hardware, hardware_process, kernel
 
 InLab = Callable[[Callable[[Path], Any]], Any]
 
@@ -24,12 +24,12 @@ InLab = Callable[[Callable[[Path], Any]], Any]
 def start_hardware(resync_ms: int) -> None:
     """Hardware with one ENI and short rounds."""
     listener = socket.socket(socket.AF_UNIX)
-    listener.bind(hardware.ADDRESS)
+    listener.bind(hardware_process.ADDRESS)
     listener.listen()
     if os.fork() == 0:
         made = hardware.Hardware()
         made.ensure(topology.enis(1))
-        hardware.serve(listener, made, resync_ms, idle_rounds_max=3)
+        hardware_process.serve(listener, made, resync_ms, idle_rounds_max=3)
         os._exit(0)
     listener.close()
 
@@ -37,7 +37,7 @@ def start_hardware(resync_ms: int) -> None:
 def say(text: bytes) -> bytes:
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(5)
-        client.connect(hardware.ADDRESS)
+        client.connect(hardware_process.ADDRESS)
         client.sendall(text)
         client.shutdown(socket.SHUT_WR)
         return client.makefile("rb").read()
@@ -60,7 +60,7 @@ GARBAGE = {
     "no list": b'{"enis": 5}\n',
     "no ENI": b'{"enis": [{}]}\n',
     "deep": b"[" * 5_000 + b"\n",
-    "long": b"x" * (2 * hardware.REQUEST_BYTES_MAX),
+    "long": b"x" * (2 * hardware_process.REQUEST_BYTES_MAX),
     "a MAC that is a number": eni(mac=5),
     "a MAC that is none": eni(mac="x"),
     "a name that is too long": eni(name="x" * 16),
@@ -94,7 +94,7 @@ def test_client_that_goes_away_does_no_harm(in_lab: InLab, machine: Any) -> None
         request = json.dumps({"enis": [dataclasses.asdict(eni) for eni in topology.enis(3)]}).encode() + b"\n"
         for text in (b"", b'{"enis', request):
             with socket.socket(socket.AF_UNIX) as client:
-                client.connect(hardware.ADDRESS)
+                client.connect(hardware_process.ADDRESS)
                 client.sendall(text)
         cloud.attach(3)
         return list(machine.enis().values())
@@ -116,12 +116,13 @@ def test_eni_that_cannot_be_made_is_a_fault_and_leaves_nothing(in_lab: InLab, ma
     assert in_lab(attach) == (("make eni-1", "File exists"), ["eni1"], ["eni1"])
 
 
-def counts(machine, hold: Callable[[], None]) -> list[int]:
-    """Start hardware in a netns of its own, where ``hold`` is called; how many run with a process, and without."""
+def counts(machine, *holders: Callable[[], None]) -> list[int]:
+    """Start hardware in a netns of its own, where ``holders`` are called; how many run with a process, and without."""
     told, tell = os.pipe()
     if os.fork() == 0:
         syscalls.unshare(syscalls.CLONE_NEWNET)
-        hold()
+        for hold in holders:
+            hold()
         start_hardware(resync_ms=10)
         time.sleep(0.3)
         os.write(tell, bytes([len(machine.orphans(os.getpid()))]))
@@ -130,11 +131,11 @@ def counts(machine, hold: Callable[[], None]) -> list[int]:
     during = os.read(told, 1)[0]
     os.wait()
     time.sleep(0.3)
-    return [during, len(machine.orphans())]
+    return [during, machine.until(lambda: len(machine.orphans()), len(holders))]
 
 
 def test_hardware_ends_when_no_process_is_left_in_its_node(in_lab: InLab, machine: Any) -> None:
-    assert in_lab(lambda _: counts(machine, lambda: None)) == [1, 0]
+    assert in_lab(lambda _: counts(machine)) == [1, 0]
 
 
 def test_hardware_goes_on_as_long_as_a_file_holds_its_node(in_lab: InLab, machine: Any) -> None:

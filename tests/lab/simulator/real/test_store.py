@@ -3,6 +3,7 @@ import os
 import resource
 import signal
 import sqlite3
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -126,6 +127,95 @@ def test_append_to_a_full_disk_is_a_store_fault_and_nothing_of_it_is_kept(file: 
     again.close()
 
 
+def test_compaction_replaces_the_oldest_events_and_keeps_the_order_and_the_clock(file: Path) -> None:
+    journal = store.Journal(file)
+    for number in range(6):
+        journal.append([{"number": number}], clock_ns=10 - number)
+    journal.compact(4, [{"sum": 6}])
+    journal.append([{"number": 6}])
+    journal.close()
+    again = store.Journal(file)
+    assert again.read() == [{"sum": 6}, {"number": 4}, {"number": 5}, {"number": 6}]
+    assert again.latest_clock_ns() == 10
+    again.compact(4, [{"sum": 21}])
+    assert (again.read(), again.latest_clock_ns()) == ([{"sum": 21}], 10)
+    again.close()
+
+
+def test_compaction_gives_the_space_back(file: Path, journal: store.Journal) -> None:
+    journal.append([{"filler": "x" * 1000}] * 1000)
+    journal.compact(1000, [{}])
+    assert sum(one.stat().st_size for one in file.parent.iterdir()) < 50_000
+
+
+def test_journal_of_a_version_without_snapshots_is_read_and_becomes_one_of_ours_with_the_first(file: Path) -> None:
+    journal = store.Journal(file)
+    journal._connection.execute("PRAGMA user_version = 1")
+    journal.append([{}, {}])
+    journal.close()
+    older = store.Journal(file)
+    assert older._number("PRAGMA user_version") == 1
+    older.compact(1, [{"sum": 0}])
+    assert older._number("PRAGMA user_version") == 2
+    older.close()
+
+
+def total(events: list[dict[str, int]]) -> int:
+    """Of a journal of ones and their sums."""
+    return sum(event["sum"] for event in events)
+
+
+def compact_until_killed(file: Path, acknowledgements: int) -> None:
+    journal = store.Journal(file)
+    while True:
+        journal.append([{"sum": 1}] * 50)
+        events = journal.read()
+        os.write(acknowledgements, total(events).to_bytes(4, "big"))
+        count = len(events) - 10
+        journal.compact(count, [{"sum": total(events[:count]) - 1}, {"sum": 1}])
+
+
+def test_kill_during_a_compaction_loses_nothing_and_counts_nothing_twice(file: Path) -> None:
+    for round_number in range(25):
+        acknowledged, acknowledge = os.pipe()
+        child = os.fork()
+        if child == 0:
+            try:
+                compact_until_killed(file, acknowledge)
+            finally:
+                os._exit(1)
+        os.close(acknowledge)
+        count = os.read(acknowledged, 4)
+        time.sleep(round_number * 0.0005)  # anywhere in the compactions that follow
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        while more := os.read(acknowledged, 4):
+            count = more
+        os.close(acknowledged)
+
+        journal = store.Journal(file)
+        found = total(journal.read())
+        journal.close()
+        assert found - int.from_bytes(count, "big") in (0, 50)  # 50: appended, and not said yet
+
+
+def test_compaction_on_a_full_disk_is_a_store_fault_and_the_journal_is_as_it_was(
+    file: Path, journal: store.Journal
+) -> None:
+    events = [{"number": number, "filler": "x" * 1000} for number in range(50)]
+    journal.append(events)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (file.with_name("state.db-wal").stat().st_size + 5000, hard))
+    try:
+        with pytest.raises(StoreFault):
+            journal.compact(40, [{}])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert journal.read() == events
+    journal.compact(50, [{}])
+    assert journal.read() == [{}]
+
+
 def test_append_to_a_database_that_may_not_grow_is_enospc(journal: store.Journal) -> None:
     journal._connection.execute("PRAGMA max_page_count = 1")
     with pytest.raises(StoreFault) as failed:
@@ -178,7 +268,7 @@ def test_journal_of_another_version_is_refused(file: Path) -> None:
     journal = store.Journal(file)
     journal._connection.execute("PRAGMA user_version = 9")
     journal.close()
-    with pytest.raises(LabError, match=r"has format 9, and this version reads 1. Use the version that wrote it"):
+    with pytest.raises(LabError, match=r"has format 9, and this version reads up to 2. Use the version that wrote it"):
         store.Journal(file)
 
 

@@ -72,7 +72,9 @@ def test_a_plugin_that_fails_ends_the_measurement() -> None:
     node.start_agent()
     node.driver.run(node.driver.now_ns)
     node.network.answers_to_lose = 100
-    with pytest.raises(LabError, match=r"exclusive-device\+enim, warm: ADD must go well, but ended with code 11"):
+    with pytest.raises(
+        LabError, match=r"exclusive-device\+enim, warm: ADD must go well, but failed: exclusive-device: code 11: "
+    ):
         one.round()
 
 

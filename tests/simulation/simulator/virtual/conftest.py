@@ -34,8 +34,8 @@ def build_enis(count: int) -> Sequence[Eni]:
 class Lab:
     """One node with its ENIs free, and what a runtime does on it."""
 
-    def __init__(self, eni_count: int, sync_ns: int = 0, delay_ns: int = 0) -> None:
-        self.node = node.Node(build_enis(eni_count), sync_ns, delay_ns)
+    def __init__(self, eni_count: int, sync_ns: int = 0, delay_ns: int = 0, *, live_rename: bool = True) -> None:
+        self.node = node.Node(build_enis(eni_count), sync_ns, delay_ns, live_rename=live_rename)
         self.auditor = audit.Auditor(self.node.enis)
         self.node.pause(100)
 

@@ -8,19 +8,20 @@ from typing import Any
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from simulator.agent import pool
+from simulator.agent import compaction, pool
 from simulator.virtual.plugins import Run
 
 MS = 1_000_000
 PODS = ("default/web-0", "default/web-1", "default/web-2")
 
+JOURNAL_KEPT = st.sampled_from([compaction.KEPT, 0, 1, 5])  # events that the restart leaves as they are
 STEPS = st.one_of(
     st.tuples(st.just("add"), st.sampled_from(PODS), st.booleans()),
     st.tuples(st.just("add again"), st.integers(0, 30), st.booleans()),
     st.tuples(st.just("del"), st.integers(0, 30), st.booleans()),
     st.tuples(st.just("netns dies"), st.integers(0, 30)),
     st.tuples(st.just("plugin dies"), st.integers(0, 30)),
-    st.tuples(st.just("agent restarts"), st.integers(0, 3), st.sampled_from([0, 100, 5_000])),
+    st.tuples(st.just("agent restarts"), st.integers(0, 3), st.sampled_from([0, 100, 5_000]), JOURNAL_KEPT),
     st.tuples(st.just("answers are lost"), st.integers(1, 2)),
     st.tuples(st.just("disk is full"), st.sampled_from([1, 100, 3_000])),
     st.tuples(st.just("time"), st.sampled_from([1, 7, 100, 1_900, 2_100, 31_000])),
@@ -108,9 +109,11 @@ class Plan:
             for run in container.runs:
                 run.kill()
 
-    def restart(self, kept_count: int, down_ms: int) -> None:
+    def restart(self, kept_count: int, down_ms: int, journal_kept: int) -> None:
         self.lab.node.crash_agent(kept_count)
         self.lab.node.pause(down_ms)
+        journal = self.lab.node.store
+        journal.compact(*compaction.compact(journal.read(), 0, journal_kept))
         self.lab.node.start_agent()
         self.lab.assert_recovery_is_neutral()
 
@@ -201,8 +204,9 @@ def test_any_plan_is_safe_and_ends_well_when_nothing_takes_time(make_lab: Any, s
     steps=st.lists(STEPS, max_size=30),
     sync_us=st.sampled_from([100, 1_000, 30_000]),
     delay_us=st.sampled_from([0, 500, 20_000]),
+    live_rename=st.booleans(),
 )
 def test_any_plan_is_safe_and_ends_well_when_everything_takes_time(
-    make_lab: Any, steps: list[tuple[Any, ...]], sync_us: int, delay_us: int
+    make_lab: Any, steps: list[tuple[Any, ...]], sync_us: int, delay_us: int, live_rename: bool
 ) -> None:
-    carry_out(make_lab(3, sync_ns=sync_us * 1_000, delay_ns=delay_us * 1_000), steps)
+    carry_out(make_lab(3, sync_us * 1_000, delay_us * 1_000, live_rename=live_rename), steps)

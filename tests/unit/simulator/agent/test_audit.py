@@ -8,24 +8,25 @@ import pytest
 
 from simulator import topology
 from simulator.agent import audit
+from simulator.agent.grants import Grant
 from simulator.model import Attachment, Eni, EniRecord, Link, Snapshot
 
 FIRST, SECOND = topology.enis(2)
 POD = "default/web-0"
 C1, C2 = Attachment("podnet", "c1", "eth0"), Attachment("podnet", "c2", "eth0")
-GRANT = audit.Grant(C1, POD, "/n/c1", FIRST.mac, ("10.64.0.10/24", "fd64::a/64"))
-OTHER = audit.Grant(C2, "default/web-1", "/n/c2", SECOND.mac, ("10.64.0.11/24", "fd64::b/64"))
+GRANT = Grant(C1, POD, "/n/c1", FIRST.mac, ("10.64.0.10/24", "fd64::a/64"))
+OTHER = Grant(C2, "default/web-1", "/n/c2", SECOND.mac, ("10.64.0.11/24", "fd64::b/64"))
 HOME = {eni.mac: Link(10 + number, eni.name, eni.mac, eni.mtu) for number, eni in enumerate((FIRST, SECOND))}
 FREE = {eni.mac: EniRecord(eni, "free") for eni in (FIRST, SECOND)}
 
 
-def pod_link(grant: audit.Grant, **changes: Any) -> Link:
+def pod_link(grant: Grant, **changes: Any) -> Link:
     """The grant's NIC as its plugin has left it in the pod."""
     link = Link(2, "eth0", grant.mac, 1500, addresses=grant.addresses, up=True, netns=grant.netns)
     return replace(link, **changes)
 
 
-def record(eni: Eni, grant: audit.Grant | None, state: str = "in_use", **changes: Any) -> EniRecord:
+def record(eni: Eni, grant: Grant | None, state: str = "in_use", **changes: Any) -> EniRecord:
     known = {} if grant is None else {"attachment": grant.attachment, "owner": grant.owner, "netns": grant.netns}
     return EniRecord(eni, state, **{**known, **changes})
 
@@ -39,14 +40,14 @@ def world(
     return Snapshot(records if running else (), agent_running=running, clock_ms=0, links=shown)
 
 
-def auditor(*grants: audit.Grant) -> audit.Auditor:
+def auditor(*grants: Grant) -> audit.Auditor:
     knowing = audit.Auditor((FIRST, SECOND))
     for grant in grants:
         knowing.granted(grant)
     return knowing
 
 
-def check(now: Snapshot, *grants: audit.Grant) -> list[str]:
+def check(now: Snapshot, *grants: Grant) -> list[str]:
     return [str(violation) for violation in auditor(*grants).check(now)]
 
 
@@ -74,7 +75,7 @@ def test_nothing_is_wrong_with_an_idle_node_and_with_containers_that_have_what_t
         ("quarantined", None, pod_link(GRANT)),
     ],
 )
-def test_state_that_agrees_with_where_the_nic_is(state: str, grant: audit.Grant | None, link: Link) -> None:
+def test_state_that_agrees_with_where_the_nic_is(state: str, grant: Grant | None, link: Link) -> None:
     now = world((record(FIRST, grant, state), FREE[SECOND.mac]), link, HOME[SECOND.mac])
     assert check(now) == []
 
@@ -291,7 +292,7 @@ def test_conserved_agent_has_an_eni_that_the_cloud_never_had() -> None:
         ("lost", None, HOME[FIRST.mac]),
     ],
 )
-def test_conserved_kernel_contradicts_the_state(state: str, grant: audit.Grant | None, link: Link) -> None:
+def test_conserved_kernel_contradicts_the_state(state: str, grant: Grant | None, link: Link) -> None:
     now = world((record(FIRST, grant, state), FREE[SECOND.mac]), link, HOME[SECOND.mac])
     where = f"in {link.netns}" if link.netns else "in the initial netns"
     assert check(now) == [f"conserved: eni-1: the agent says {state}; but the kernel shows it {where} as {link.name}"]

@@ -6,6 +6,7 @@ import pytest
 
 from simulator import topology
 from simulator.agent import audit
+from simulator.agent.grants import Grant
 from simulator.model import Attachment, EniRecord, Lease, Link, PluginCall, PluginOutcome, Snapshot
 
 (ENI,) = topology.enis(1)
@@ -13,7 +14,7 @@ HOME = Link(2, "eni1", ENI.mac, 1500)
 EMPTY = Snapshot((EniRecord(ENI, "free"),), agent_running=True, clock_ms=0, links={"": (HOME,)})
 LEASE = Lease("bridgenet", "10.88.0.2", "c1", "eth0")
 C1, C2 = (Attachment("bridgenet", name, "eth0") for name in ("c1", "c2"))
-GRANT = audit.Grant(C1, "default/web-0", "/n/c1", "02:00:00:00:00:07", ("10.88.0.2/24",), leased=True)
+GRANT = Grant(C1, "default/web-0", "/n/c1", "02:00:00:00:00:07", ("10.88.0.2/24",), leased=True)
 
 
 def ended(now: Snapshot) -> list[str]:

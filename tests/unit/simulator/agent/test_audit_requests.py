@@ -7,11 +7,12 @@ import pytest
 
 from simulator import topology
 from simulator.agent import audit
+from simulator.agent.grants import Grant
 from simulator.model import Attachment, EniRecord, Link, Snapshot
 
 ENI = topology.enis(1)[0]
 C1, C2 = Attachment("podnet", "c1", "eth0"), Attachment("podnet", "c2", "eth0")
-GRANT = audit.Grant(C1, "default/web-0", "/n/c1", ENI.mac, ("10.64.0.10/24",))
+GRANT = Grant(C1, "default/web-0", "/n/c1", ENI.mac, ("10.64.0.10/24",))
 HELD = EniRecord(ENI, "in_use", C1, "default/web-0", "/n/c1")
 INSIDE = Link(2, "eth0", ENI.mac, 1500, addresses=("10.64.0.10/24",), up=True, netns="/n/c1")
 AT_HOME = Link(3, "eni1", ENI.mac, 1500)
@@ -24,7 +25,7 @@ def world(link: Link | None, record: EniRecord | None, **changes: Any) -> Snapsh
     return replace(Snapshot(records, agent_running=True, clock_ms=0, links=links), **changes)
 
 
-def auditor(grant: audit.Grant | None = GRANT) -> audit.Auditor:
+def auditor(grant: Grant | None = GRANT) -> audit.Auditor:
     knowing = audit.Auditor((ENI,))
     if grant is not None:
         knowing.granted(grant)

@@ -268,6 +268,18 @@ def test_add_with_a_device_that_is_neither_at_home_nor_in_the_netns_changes_noth
     assert hands.states() == ["free", "absent"]
 
 
+def test_add_with_a_device_does_not_get_one_that_is_back_at_home_and_not_restored_yet(hands: Any) -> None:
+    hands.move_in(2, "/run/netns/c1")
+    hands.settle()
+    hands.come_home(2)
+
+    status, problem = text(hands.add("c1", body=wishes(mac="fa:26:00:00:00:02")))
+
+    assert (status, problem.startswith(api.NONE_AVAILABLE)) == (500, True)
+    hands.settle()
+    assert granted(hands.add("c1", body=wishes(mac="fa:26:00:00:00:02")))[0] == "fa:26:00:00:00:02"
+
+
 def test_add_without_a_device_does_not_get_an_absent_eni(hands: Any) -> None:
     hands.move_in(1, "/run/netns/c1")
     hands.settle()

@@ -2,11 +2,12 @@
 
 from dataclasses import replace
 
-from simulator.agent import audit, leases
+from simulator.agent import leases
+from simulator.agent.grants import Grant
 from simulator.model import Attachment, Lease, Link, Snapshot
 
 C1 = Attachment("bridgenet", "c1", "eth0")
-GRANT = audit.Grant(C1, "default/web-0", "/n/c1", "02:00:00:00:00:07", ("10.88.0.2/24",), leased=True)
+GRANT = Grant(C1, "default/web-0", "/n/c1", "02:00:00:00:00:07", ("10.88.0.2/24",), leased=True)
 NIC = Link(3, "eth0", GRANT.mac, 1500, addresses=GRANT.addresses, up=True, netns="/n/c1")
 LEASE = Lease("bridgenet", "10.88.0.2", "c1", "eth0")
 RIGHT = Snapshot((), agent_running=True, clock_ms=0, links={"": (), "/n/c1": (NIC,)}, leases=(LEASE,))

@@ -1,6 +1,5 @@
 """What an installation consists of, without running it."""
 
-import ast
 import os
 import sys
 
@@ -16,28 +15,21 @@ def package_of(files):
 def test_bundle_has_two_launchers_and_the_package_compiled():
     files = install.bundle()
     assert [path for path in files if "/" not in path] == ["enim", "exclusive-device"]
-    tag = sys.implementation.cache_tag
-    assert {"enim/wire.py", f"enim/__pycache__/wire.{tag}.pyc", "enim/__init__.py"} <= package_of(files)
+    assert {"plugins", "enim/wire.py", "enim/__init__.py"} <= package_of(files)
     sources = [path for path in files if path.endswith(".py")]
-    assert len(sources) * 2 + 2 == len(files)
+    assert len(sources) + 3 == len(files)
 
 
-def test_bundle_has_the_same_launchers_and_sources_every_time():
+def test_bundle_is_the_same_every_time():
     first, second = install.bundle(), install.bundle()
     assert list(first) == list(second)
-    assert [path for path in first if first[path] != second[path] and not path.endswith(".pyc")] == []
-
-
-def test_bundle_compiles_for_no_check_at_run_time():
-    files = install.bundle()
-    compiled = next(content for path, content in files.items() if path.endswith(".pyc"))
-    assert int.from_bytes(compiled[4:8], "little") == 0b01  # PEP 552: by hash, unchecked
+    assert [path for path in first if first[path] != second[path]] == []
 
 
 def test_bundle_names_the_interpreter_absolutely_and_without_site():
     first_line = install.bundle()["enim"].splitlines()[0].decode()
     assert first_line == f"#!{os.path.realpath(sys.executable)} -ISE"
-    assert len(install.bundle()["enim"].splitlines()) == 6
+    assert len(install.bundle()["enim"].splitlines()) == 9  # its lines are compiled at every start
 
 
 def test_bundle_replaces_the_interpreter_of_a_virtual_environment(tmp_path):
@@ -46,12 +38,18 @@ def test_bundle_replaces_the_interpreter_of_a_virtual_environment(tmp_path):
     assert install.bundle(str(link))["enim"] == install.bundle()["enim"]
 
 
-@pytest.mark.parametrize("folder", ["with space", "x" * 130])
-def test_bundle_starts_through_sh_where_no_shebang_can_name_the_interpreter(tmp_path, folder):
-    files = install.bundle(str(tmp_path / folder / "python"))
-    assert files["enim"].startswith(b"#!/bin/sh\nexec ")
-    inner = next(content for path, content in files.items() if path.endswith("/start-enim.py"))
-    assert isinstance(ast.parse(inner), ast.Module)
+@pytest.mark.parametrize("path", ["/opt/no-such-python", "/a b/it's {odd} $HOME/python", f"/{'x' * 130}/python3"])
+def test_interpreter_of_a_launcher_is_the_one_that_it_was_made_for(path):
+    launcher = install.bare(path)["bare-python"]
+    assert launcher.startswith(f"#!{path} ".encode()) == (path == "/opt/no-such-python")
+    assert install.interpreter_of(launcher) == path
+
+
+@pytest.mark.parametrize(
+    "other", [b"", b"\x7fELF\0", b"#!/bin/sh\n", b"#!/bin/sh\nexec 'x\n", b"#!/usr/bin/python3\n", b"\xff"]
+)
+def test_interpreter_of_another_program_is_none(other):
+    assert install.interpreter_of(other) == ""
 
 
 def test_write_makes_only_the_launchers_executable_and_leaves_nothing_else(tmp_path):

@@ -114,7 +114,7 @@ def test_add_takes_dns_from_the_configuration_and_the_oldest_gateway_for_routes(
 
     assert json.loads(world.printed)["dns"] == {}
     assert [effect.routes for effect in world.seen if isinstance(effect, effects.Configure)] == [
-        (("0.0.0.0/0", "10.64.0.1"), ("::/0", ""))
+        (("0.0.0.0/0", "10.64.0.1", {}), ("::/0", "", {}))
     ]
 
 

@@ -144,3 +144,13 @@ def test_keys_of_a_chain_say_nothing_beside_a_whole_conf() -> None:
     text = INLINE.replace("  name: bridgenet\n", "  name: bridgenet\n  device: eni1\n") + ADD
     with pytest.raises(Exception, match="`plugins` is the whole conf: `device` goes into it"):
         load.parse("s.yaml", text.encode())
+
+
+def test_calls_that_are_of_no_pod_name_no_device(make_world: Any, play: Play) -> None:
+    world = make_world(1)
+    world.answers = [world.honest, *[lambda _: (0, None)] * 2]
+    head = "name: s\nsummary: s\nnode: {enis: 1}\nchain: host-device\nnetwork: {cniVersion: 1.1.0}\nsteps:\n"
+    steps = ADD + "  - status: true\n  - gc: {valid: [c1]}\n"
+    assert play(world, head + steps, "host-device", whole=True).failed is None
+    asked = [(call.environment["CNI_COMMAND"], b'"device": "eni1"' in call.stdin) for call in world.calls]
+    assert asked == [("ADD", True), ("STATUS", False), ("GC", False), ("DEL", True)]

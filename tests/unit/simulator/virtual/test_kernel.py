@@ -49,6 +49,33 @@ def test_move_takes_a_link_down_and_flushes_it_but_keeps_what_is_its_own(model: 
     assert model.links() == ()
 
 
+OLD_ERRNOS = [("ens1", errno.EBUSY), ("eth0", errno.EBUSY), ("a/b", errno.EBUSY), ("sixteen-bytes-xx", errno.ERANGE)]
+
+
+@pytest.mark.parametrize(("name", "code"), OLD_ERRNOS)
+def test_link_that_is_up_keeps_its_name_on_an_old_kernel(name: str, code: int) -> None:  # P5
+    model = kernel.Kernel(live_rename=False)
+    model.attach(ENI)
+    model.change("ens1", up=True, alias="wan")
+    before = model.links()
+    assert refused(code, lambda: model.change("ens1", name=name))
+    assert refused(code, lambda: model.change("ens1", name=name, up=False))  # in one request, the name comes first
+    assert model.links() == before
+
+
+def test_link_that_is_up_is_renamed_by_a_move_and_by_restoring_on_an_old_kernel() -> None:  # P5
+    model = kernel.Kernel(live_rename=False)
+    model.attach(ENI)
+    model.create_netns(PATH)
+    model.change("ens1", up=True)
+    assert move_in(model).name == "eth0"
+    model.change("eth0", PATH, up=True)
+    model.move_home(PATH, ENI.mac, "back")
+    model.change("back", up=True)
+    model.restore(nic_in(model).ifindex, "ens1", 1500)
+    assert nic_in(model).name == "ens1"
+
+
 def test_move_keeps_the_ifindex_where_it_is_free(model: kernel.Kernel) -> None:  # K10
     assert move_in(model).ifindex == 2
 

@@ -98,3 +98,11 @@ def test_journal_keeps_its_own_copy(journal: Journal) -> None:
     journal[2].read().clear()
 
     assert kinds(journal) == ["a"]
+
+
+def test_compaction_replaces_the_oldest_events(journal: Journal) -> None:
+    heap, _, kept = journal
+    write(journal, "a", "b", "c")
+    heap.run(10)
+    kept.compact(2, [{"kind": "a and b"}])
+    assert kinds(journal) == ["a and b", "c"]

@@ -1,0 +1,28 @@
+"""What a path says of a network namespace, on the real kernel."""
+
+import os
+from pathlib import Path
+
+from enim import namespaces
+
+
+def test_is_own_netns_knows_its_own_by_any_path(node):
+    own = node.directory / "own"
+    own.symlink_to("/proc/self/ns/net")
+    assert namespaces.is_own_netns(str(own)) is True
+    assert namespaces.is_own_netns(node.create_netns()) is False
+    assert namespaces.is_own_netns(str(node.directory / "missing")) is False
+    assert namespaces.is_own_netns("") is False
+
+
+def test_netns_alive_takes_nothing_but_a_network_namespace(node):
+    left_over = node.directory / "left-over"
+    left_over.touch()
+    fifo = node.directory / "fifo"
+    os.mkfifo(fifo)
+    dead = [left_over, fifo, node.directory, node.directory / "missing", Path("/proc/self/ns/mnt"), Path("/dev/null")]
+    assert namespaces.netns_alive(node.create_netns()) is True
+    assert namespaces.netns_alive("/proc/self/ns/net") is True
+    assert [str(path) for path in dead if namespaces.netns_alive(str(path))] == []
+    assert namespaces.netns_alive("") is False
+    assert namespaces.netns_alive("nul\0byte") is False
