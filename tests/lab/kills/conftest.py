@@ -28,7 +28,7 @@ from simulator.scenario import load, run
 
 InLab: TypeAlias = Callable[[Callable[[Path], Any]], Any]
 
-SERIES_MAX = 8
+SERIES_MAX = 5
 LOOK_MS, PARTS = 20, 20
 PATIENCE_S = 2.0
 STEP_S = 0.001
