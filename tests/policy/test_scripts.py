@@ -191,3 +191,20 @@ def test_install_drivers_builds_each_in_the_cache_whatever_becomes_of_another(ma
         f"{tmp_path}/enim/drivers: go install github.com/containernetworking/{module}@latest"
         for module in ("cni/cnitool", "plugins/plugins/main/host-device")
     ]
+
+
+@pytest.mark.parametrize(
+    ("environment", "cure"),
+    [
+        ({}, "Set XDG_CACHE_HOME to an absolute path."),
+        ({"HOME": ""}, "Set XDG_CACHE_HOME to an absolute path."),
+        ({"XDG_CACHE_HOME": "cache"}, "Set XDG_CACHE_HOME to an absolute path."),
+        ({"HOME": "/proc"}, "Set XDG_CACHE_HOME to a directory of yours."),
+    ],
+)
+def test_install_drivers_says_where_it_cannot_build(machine: Machine, environment: dict[str, str], cure: str) -> None:
+    machine.provide("id", NOT_ROOT)
+    machine.provide("go", GO)
+    outcome = machine.run(script="install-drivers", **environment)
+    assert (outcome.returncode, outcome.stderr.splitlines()[-1].endswith(cure)) == (3, True), outcome.stderr
+    assert sorted(path.name for path in machine.tree.iterdir()) == ["pyproject.toml", "scripts"]
