@@ -102,7 +102,7 @@ def make_folder(directory: Path) -> None:
 
 def _launcher(name: str, module: str, python: str, home: str, version: int) -> dict[str, bytes]:
     """The files that start one plugin: a script, and one for sh before it where no shebang can name the interpreter."""
-    said = _ERROR.format(code=errors.IO_FAILURE, text=f"{name} cannot be loaded from {home}: install it anew")
+    said = _ERROR.format(code=errors.IO_FAILURE, text=f"this plugin cannot be loaded from {home}: install it anew")
     script = (
         "import marshal, posix, sys\n"
         f'home, first = __file__.rpartition("/")[0] + {{folder!r}}, "{module}"\n'

@@ -65,7 +65,7 @@ def test_a_launcher_whose_package_cannot_be_loaded_says_so_in_cnis_words(tmp_pat
     assert json.loads(done.stdout) == {
         "cniVersion": "1.1.0",
         "code": 5,
-        "msg": f"{plugin} cannot be loaded from {compiled.parent.relative_to(tmp_path)}: install it anew",
+        "msg": f"this plugin cannot be loaded from {compiled.parent.relative_to(tmp_path)}: install it anew",
         "details": details,
     }
     assert (done.returncode, done.stderr) == (1, b"")
