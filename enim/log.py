@@ -88,7 +88,7 @@ class CallLog:
 
     def read(self, checked: "config.Config") -> None:
         """What the checked configuration tells."""
-        self._known["owner"] = settings.owner(checked)
+        self._known["owner"] = settings.owner(checked) if checked.container_id else ""  # GC and STATUS are for nobody
         try:
             for interface in result.from_object(checked.member("prevResult")).interfaces:
                 self._mac = self._mac or addresses.parse_mac(interface.mac)

@@ -30,7 +30,13 @@ BARE = "bare-python"
 COMPILED = "plugins"
 UNFINISHED = ".enim-unfinished-"  # begins the name of what is being written, and is left behind by a kill
 
-_ERROR = '{{{{"cniVersion":"1.1.0","code":{code},"msg":"{text}","details":"%s"}}}}'  # without the package: no json
+# A text in the launcher, which is compiled when it is needed; without the package there is no json.
+_SAY = (
+    "said = ascii(str(error))[1:-1].replace('\\\\', '/').replace('\"', '\\'')\n"
+    f'print(\'{{"cniVersion":"1.1.0","code":{errors.IO_FAILURE},'
+    '"msg":"the plugin cannot be loaded; if a file is missing or damaged, install it anew","details":"%s"}\' % said)\n'
+    "sys.exit(1)\n"
+)
 _LAUNCHERS = {"enim": "__main__", "exclusive-device": "exclusive_main"}
 
 
@@ -102,7 +108,6 @@ def make_folder(directory: Path) -> None:
 
 def _launcher(name: str, module: str, python: str, home: str, version: int) -> dict[str, bytes]:
     """The files that start one plugin: a script, and one for sh before it where no shebang can name the interpreter."""
-    said = _ERROR.format(code=errors.IO_FAILURE, text=f"this plugin cannot be loaded from {home}: install it anew")
     script = (
         "import marshal, posix, sys\n"
         f'home, first = __file__.rpartition("/")[0] + {{folder!r}}, "{module}"\n'
@@ -114,7 +119,7 @@ def _launcher(name: str, module: str, python: str, home: str, version: int) -> d
         "    sys.path.insert(0, home)\n"
         '    getattr(__import__("enim." + first), first).main()\n'
         "except Exception as error:\n"
-        f"    sys.exit(print('{said}' % (getattr(error, \"strerror\", 0) or error.__class__.__name__)) or 1)\n"
+        f"    exec({_SAY.replace('{', '{{').replace('}', '}}')!r})\n"
     )
     return _start(script, name, python, home)
 

@@ -210,6 +210,29 @@ def test_install_drivers_says_where_it_cannot_build(machine: Machine, environmen
     assert sorted(path.name for path in machine.tree.iterdir()) == ["pyproject.toml", "scripts"]
 
 
+def test_the_whole_check_says_what_a_bare_machine_lacks_and_leaves_nothing(machine: Machine) -> None:
+    shutil.copytree(ROOT / ".ci", machine.tree / ".ci", ignore=shutil.ignore_patterns("__pycache__"))
+    for tool in ("bash", "env", "timeout"):
+        (machine.path / tool).symlink_to(str(shutil.which(tool)))
+    machine.provide("id", NOT_ROOT)
+    before = {path.name for path in machine.tree.iterdir()}
+    outcome = machine.run(script="../.ci/run")
+    assert outcome.returncode == 1
+    summary = outcome.stdout.partition("=== summary")[2].splitlines()[1:]
+    assert [line.split(":")[0] for line in summary] == [
+        "not installed, as this machine has no apt-get",
+        "FAILED",
+        "scenarios as a fresh user",
+        "SKIPPED the docker lab",
+        "SKIPPED the virtual machine",
+        "FAILED",
+        "no table of results",
+    ]
+    assert "Python 3.11 or newer is needed" in outcome.stderr
+    assert ".ci/run: line" not in outcome.stderr
+    assert {path.name for path in machine.tree.iterdir()} - before == {".tox"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "environment", "status", "says"),
     [

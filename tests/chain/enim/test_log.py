@@ -102,6 +102,13 @@ def test_every_verb_is_logged_by_both_plugins(caller, command):
     assert {entry["command"] for entry in caller.logged()} == {command}
 
 
+@pytest.mark.parametrize("command", ["STATUS", "GC"])
+def test_verb_that_is_for_no_container_names_no_owner(caller, command):
+    caller.run("enim", command, CNI_CONTAINERID="", CNI_ARGS="", log_format="json")
+    (entry,) = caller.logged()
+    assert ("owner" in entry, entry["network"]) == (False, "podnet")
+
+
 def test_version_is_not_logged(caller):
     assert caller.run("enim", "VERSION")[0] == 0
     assert not caller.file.exists()
