@@ -32,14 +32,15 @@ def socket(checked: "config.Config") -> str:
         CniError: 7, on ADD, if ``ipam.socket`` is no path that a socket can have. On DEL it then counts as absent.
     """
     path = checked.text("ipam", "socket")
-    if not _is_socket_path(path):
+    if not is_socket_path(path):
         if checked.strict:
             raise errors.CniError(errors.INVALID_CONFIG, "ipam.socket is no path of a socket", path[:256])
         path = ""
     return path or checked.environment.get("CCE_SOCK", "") or DEFAULT_SOCKET
 
 
-def _is_socket_path(path: str) -> bool:
+def is_socket_path(path: str) -> bool:
+    """Whether a socket can have this path, which "" is, too."""
     try:
         return "\0" not in path and len(path.encode()) <= SOCKET_BYTES_MAX
     except UnicodeEncodeError:  # a lone surrogate, which JSON can spell

@@ -7,16 +7,19 @@ Exit status: 0 all passed, 1 something failed, 2 the input was wrong, 3 this mac
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
 from simulator import errors, model
 
 LIBRARY = Path(__file__).parent / "library"
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 INTERRUPTED = 130  # what a shell gives a program that SIGINT ended
 
 
@@ -32,6 +35,16 @@ class _ExitStatus(click.Group):
             return self._end(error, 3)
         except KeyboardInterrupt:
             return self._end("interrupted", INTERRUPTED)
+
+    def main(self, *args: Any, **options: Any) -> Any:
+        """The same, for what is printed where nothing can be."""
+        try:
+            return super().main(*args, **options)
+        except OSError as error:
+            if error.filename is not None or error.errno not in _UNWRITABLE:
+                raise
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python tries again at its end
+            return self._end(f"stdout cannot be written: {error.strerror}. Send it elsewhere", 3)
 
     @staticmethod
     def _end(error: Exception | str, status: int) -> object:
@@ -257,6 +270,25 @@ def down(*, everything: bool) -> None:
     click.echo(f"removed {count} containers")
 
 
+def _network_name(_: click.Context, __: click.Parameter, name: str) -> str:
+    from enim import config
+    from enim.errors import CniError
+
+    try:
+        config.check_network_name(name)
+    except CniError as error:
+        raise click.BadParameter(f"{name!r}: {error.msg}") from None
+    return name
+
+
+def _socket_path(_: click.Context, __: click.Parameter, path: str) -> str:
+    from enim import settings
+
+    if path and not (path.startswith("/") and settings.is_socket_path(path)):
+        raise click.BadParameter(f"{path!r} is no absolute path that a socket can have")
+    return path
+
+
 @main.command()
 @click.option("--bin-dir", default="/opt/cni/bin", type=click.Path(file_okay=False, path_type=Path), show_default=True)
 @click.option(
@@ -266,8 +298,19 @@ def down(*, everything: bool) -> None:
 @click.option("--uninstall", is_flag=True, help="Take the plugins away.")
 @click.option("--conflist", type=click.Path(dir_okay=False, path_type=Path), help="Write a network for them, last.")
 @click.option("--chain", type=click.Choice(["exclusive-device", "host-device"]), default="exclusive-device")
-@click.option("--network", default="podnet", show_default=True, help="The network's name in the conflist.")
-@click.option("--socket", default="", help="The agent's socket in the conflist; else the plugin's own choice.")
+@click.option(
+    "--network",
+    default="podnet",
+    show_default=True,
+    callback=_network_name,
+    help="The network's name in the conflist.",
+)
+@click.option(
+    "--socket",
+    default="",
+    callback=_socket_path,
+    help="The agent's socket in the conflist; else the plugin's own choice.",
+)
 def install(
     *,
     bin_dir: Path,
@@ -293,7 +336,10 @@ def install(
     if uninstall:
         removed = installation.remove(bin_dir)
         click.echo("\n".join(f"removed {path}" for path in removed) or f"nothing of enim is in {bin_dir}")
+        for path in installation.foreign(bin_dir):
+            click.echo(f"left {path}, which is no plugin of enim-lab's", err=True)
         return
+    installation.clean_up_at_sigterm()
     installation.put(bin_dir, python or sys.executable)
     click.echo(f"installed enim and exclusive-device in {bin_dir}")
     if conflist is not None:

@@ -1,16 +1,19 @@
 """EDGE: the plugins on a node: put there, looked at, taken away.
 
-Rules: nothing that is there is touched before a copy of the new plugins has answered VERSION. The package comes before
-the launchers, and the launchers before the conflist; each file is whole or not there. What a running plugin may still
-load is left where it is: a package that no launcher names is removed a day later, by the next installation.
+Rules: nothing that is there is touched before a copy of the new plugins has answered VERSION, and nothing of others
+ever. The package comes before the launchers, and the launchers before the conflist; each file is whole or not there.
+What a running plugin may still load is left where it is: a package that no launcher names is removed a day later, by
+the next installation, and so is what a killed one has left unfinished.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -25,6 +28,7 @@ PLUGINS = ("enim", "exclusive-device")
 PACKAGE_KEPT_S = 24 * 3600.0
 
 _PACKAGE = re.compile(rb"/\.enim/([A-Za-z0-9._-]+)")
+_UNFINISHED = f"{install.UNFINISHED}*"
 _VERSION = PluginCall("", {"CNI_COMMAND": "VERSION"}, b'{"cniVersion":"1.1.0"}', timeout_ms=10_000)
 
 
@@ -36,21 +40,47 @@ def put(directory: Path, python: str) -> None:
         python: the interpreter that the plugins get, as ``interpreter.find`` wants it.
 
     Raises:
-        LabError: it cannot be written, or the plugins do not run with this interpreter; then nothing has changed.
+        LabError: it cannot be written, something of others has one of the names, or the plugins do not run with this
+            interpreter; then nothing has changed.
     """
     python = interpreter.find(python)
     files = install.bundle(python)
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=directory, prefix=".trying-") as trial:
+        for path in foreign(directory):
+            raise LabError(f"{path} is there already, and no plugin of enim-lab's", "Move it away, or name a --bin-dir")
+        install.make_folder(directory)
+        with tempfile.TemporaryDirectory(dir=directory, prefix=install.UNFINISHED) as trial:
             install.write(Path(trial), files)
             _refuse_broken(Path(trial), python)
+        _mark_as_used(directory)
         install.write(directory, files)
+        _mark_as_used(directory)
         _prune(directory)
     except OSError as error:
         raise LabError(
             f"{directory} cannot be written: {error.strerror}", "Run it as root, or name a --bin-dir"
         ) from error
+
+
+def clean_up_at_sigterm() -> None:
+    """From now on SIGTERM ends this process with what it writes undone; call it from the main thread."""
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+
+
+def foreign(directory: Path) -> list[Path]:
+    """What has one of our names there and is not ours: no launcher, a link, a folder. Raises OSError."""
+    launchers = [directory / name for name in PLUGINS]
+    found = [path for path in launchers if os.path.lexists(path) and not _is_own(path)]
+    packages = directory / install.PACKAGES
+    is_own = packages.is_dir() and not packages.is_symlink()
+    return found if is_own or not os.path.lexists(packages) else [*found, packages]
+
+
+def _is_own(path: Path) -> bool:
+    if path.is_symlink() or not path.is_file():
+        return False
+    content = path.read_bytes()
+    return not content or install.is_launcher(content)  # a power cut may leave an empty one
 
 
 def problems(directory: Path, python: str = "") -> list[str]:
@@ -59,7 +89,18 @@ def problems(directory: Path, python: str = "") -> list[str]:
     Args:
         directory: the CNI bin directory.
         python: the interpreter that the plugins should have; "" means the one that they have.
+
+    Raises:
+        LabError: something cannot be read.
     """
+    try:
+        return _problems(directory, python)
+    except OSError as error:
+        text = f"{error.filename or directory} cannot be read: {error.strerror}"
+        raise LabError(text, "Run it as root") from error
+
+
+def _problems(directory: Path, python: str) -> list[str]:
     named = {name: install.interpreter_of(_content(directory / name)) for name in PLUGINS}
     lost = [
         f"{directory / name} is for the interpreter {path}, which is not there; no call of it can start"
@@ -89,20 +130,30 @@ def _content(file: Path) -> bytes:
 
 
 def remove(directory: Path) -> list[Path]:
-    """Take the plugins away, launchers first; what was removed. Raises LabError."""
+    """Take the plugins away, launchers first, but nothing ``foreign``; what was removed. Raises LabError."""
     removed = []
     try:
-        for path in (*(directory / name for name in PLUGINS), directory / install.PACKAGES):
-            if path.is_dir():
-                shutil.rmtree(path)
-            elif path.is_file():
-                path.unlink()
-            else:
+        others = foreign(directory)
+        for path in (
+            *(directory / name for name in PLUGINS),
+            directory / install.PACKAGES,
+            *directory.glob(_UNFINISHED),
+        ):
+            if path in others or not os.path.lexists(path):
                 continue
+            _remove(path)
             removed.append(path)
     except OSError as error:
-        raise LabError(f"{error.filename} cannot be removed: {error.strerror}", "Run it as root") from error
+        text = f"{error.filename or directory} cannot be removed: {error.strerror}"
+        raise LabError(text, "Run it as root") from error
     return removed
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def write_conflist(file: Path, chain: str, name: str, socket: str) -> None:
@@ -122,10 +173,10 @@ def write_conflist(file: Path, chain: str, name: str, socket: str) -> None:
     plugin["capabilities"] = dict.fromkeys(("deviceID", "ipRanges", "ips", "mac"), True)
     content = json.dumps({"cniVersion": network.cni_version, "name": name, "plugins": [plugin]}, indent=2) + "\n"
     try:
-        is_there, is_plain = os.path.lexists(file), file.is_file() and not file.is_symlink()
-        if is_there and not (is_plain and file.read_text() == content):
+        if os.path.lexists(file):
+            if file.is_file() and not file.is_symlink() and file.read_bytes() == content.encode():
+                return
             raise LabError(f"{file} is there already, and is another one", "Remove it, or name another file")
-        file.parent.mkdir(parents=True, exist_ok=True)
         install.write(file.parent, {f"./{file.name}": content.encode()})
     except OSError as error:
         raise LabError(f"{file} cannot be written: {error.strerror}", "Run it as root, or name another file") from error
@@ -146,12 +197,24 @@ def _failure(directory: Path, name: str) -> str:
     return (said.splitlines() or [f"exit code {outcome.exit_code}"])[-1][:256]
 
 
+def _mark_as_used(directory: Path) -> None:
+    """From now on the packages that the launchers name are kept for a day."""
+    for name in PLUGINS:
+        for match in _PACKAGE.findall(_content(directory / name)):
+            with contextlib.suppress(FileNotFoundError):  # it was taken away by hand
+                os.utime(_marker(directory / install.PACKAGES / match.decode()))
+
+
+def _marker(package: Path) -> Path:
+    return package / "enim"
+
+
 def _prune(directory: Path) -> None:
-    """Remove the packages that no launcher has named for a day."""
-    named = {match.decode() for name in PLUGINS for match in _PACKAGE.findall((directory / name).read_bytes())}
-    for package in (directory / install.PACKAGES).iterdir():
-        marker = package / "enim"
-        if package.name in named:
-            os.utime(marker)
-        elif time.time() - marker.stat().st_mtime > PACKAGE_KEPT_S:
-            shutil.rmtree(package)
+    """Remove the packages that no launcher has named for a day, and what was left unfinished that long ago."""
+    packages = directory / install.PACKAGES
+    markers = {path: _marker(path) for path in packages.iterdir() if _marker(path).is_dir()}
+    unfinished = (*directory.glob(_UNFINISHED), *packages.glob(f"**/{_UNFINISHED}"))
+    for path, marker in [*markers.items(), *((path, path) for path in unfinished)]:
+        with contextlib.suppress(OSError):  # another installation removes it, too
+            if time.time() - marker.stat().st_mtime > PACKAGE_KEPT_S:
+                _remove(path)

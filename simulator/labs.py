@@ -120,8 +120,9 @@ class Userns(_Real):
 
         self._bundle = install.node()
         self._needed = (bin_dir,) if bin_dir else ()
-        self._foreign = foreign.find(*plugins, first=bin_dir)
-        missing = [name for name in plugins if name not in self._bundle and name not in self._foreign]
+        theirs = [name for name in plugins if name not in self._bundle]  # ours are this checkout's, installed or not
+        self._foreign = foreign.find(*theirs, first=bin_dir)
+        missing = [name for name in theirs if name not in self._foreign]
         if missing:
             what = "plugin" if len(missing) == 1 else "plugins"
             verb = "is" if len(missing) == 1 else "are"

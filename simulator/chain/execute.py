@@ -55,6 +55,9 @@ def run(call: PluginCall, directory: Path, under: Sequence[str] = ()) -> PluginO
             timed_out = process.poll() is None  # else only a child of its own still holds the pipes
             process.kill()
             stdout, stderr = expired.stdout or b"", expired.stderr or b""
+        except BaseException:  # this process is to end, and would wait for the plugin first
+            process.kill()
+            raise
     return PluginOutcome(call, process.returncode, stdout, stderr, _since_ms(started), timed_out)
 
 

@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import enim
-from enim import loading
+from enim import errors, loading
 from simulator.chain import interpreter
 
 PACKAGES = ".enim"
@@ -28,7 +28,9 @@ FLAGS = "-ISE"
 SHEBANG_BYTES_MAX = 127
 BARE = "bare-python"
 COMPILED = "plugins"
+UNFINISHED = ".enim-unfinished-"  # begins the name of what is being written, and is left behind by a kill
 
+_ERROR = '{{{{"cniVersion":"1.1.0","code":{code},"msg":"{text}","details":"%s"}}}}'  # without the package: no json
 _LAUNCHERS = {"enim": "__main__", "exclusive-device": "exclusive_main"}
 
 
@@ -74,8 +76,8 @@ def write(directory: Path, files: Mapping[str, bytes]) -> None:
     """
     for path in sorted(files, key=lambda path: ("/" not in path, path)):
         target = directory / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=".writing-")
+        make_folder(target.parent)
+        descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=UNFINISHED)
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(files[path])
@@ -86,17 +88,33 @@ def write(directory: Path, files: Mapping[str, bytes]) -> None:
             raise
 
 
+def make_folder(directory: Path) -> None:
+    """Make a folder, and those above it, so that everybody can read and only the owner write, whatever the umask.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    if not directory.is_dir():
+        make_folder(directory.parent)
+        directory.mkdir(exist_ok=True)
+        directory.chmod(0o755)
+
+
 def _launcher(name: str, module: str, python: str, home: str, version: int) -> dict[str, bytes]:
     """The files that start one plugin: a script, and one for sh before it where no shebang can name the interpreter."""
+    said = _ERROR.format(code=errors.IO_FAILURE, text=f"this plugin cannot be loaded from {home}: install it anew")
     script = (
         "import marshal, posix, sys\n"
         f'home, first = __file__.rpartition("/")[0] + {{folder!r}}, "{module}"\n'
-        f"if sys.hexversion >> 16 == {version:#x}:\n"
-        f'    file = posix.open(home + "/{COMPILED}", posix.O_RDONLY)\n'
-        f"    exec(marshal.loads(posix.read(file, {loading.HEAD_BYTES})))\n"
-        "sys.dont_write_bytecode = True\n"
-        "sys.path.insert(0, home)\n"
-        'getattr(__import__("enim." + first), first).main()\n'
+        "try:\n"
+        f"    if sys.hexversion >> 16 == {version:#x}:\n"
+        f'        file = posix.open(home + "/{COMPILED}", posix.O_RDONLY)\n'
+        f"        exec(marshal.loads(posix.read(file, {loading.HEAD_BYTES})))\n"
+        "    sys.dont_write_bytecode = True\n"
+        "    sys.path.insert(0, home)\n"
+        '    getattr(__import__("enim." + first), first).main()\n'
+        "except Exception as error:\n"
+        f"    sys.exit(print('{said}' % (getattr(error, \"strerror\", 0) or error.__class__.__name__)) or 1)\n"
     )
     return _start(script, name, python, home)
 
@@ -109,6 +127,11 @@ def _start(script: str, name: str, python: str, home: str) -> dict[str, bytes]:
     inner = f"{home}/start-{name}.py"
     wrapper = f'#!/bin/sh\nexec {shlex.quote(python)} {FLAGS} "${{0%/*}}/{inner}" "$@"\n'
     return {name: os.fsencode(wrapper), inner: script.format(folder="").encode()}
+
+
+def is_launcher(content: bytes) -> bool:
+    """Is it a launcher of ``bundle``, of this version or another one?"""
+    return content.startswith(b"#!") and f"/{PACKAGES}/".encode() in content
 
 
 def interpreter_of(launcher: bytes) -> str:

@@ -7,9 +7,7 @@ without Python is not supported.
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -48,11 +46,12 @@ def find(python: str) -> str:
 def compiled(path: str, sources: Mapping[str, bytes]) -> compiling.Compiled:
     """The package that ``compiling.compiled`` makes, made by the interpreter ``path``, which ``find`` found.
 
+    Always in a new process: marshal writes down which strings somebody else in the process holds, too, so that the same
+    sources are other bytes in one that has done other things before.
+
     Raises:
         LabError: it fails.
     """
-    if os.path.realpath(path) == os.path.realpath(sys.executable):
-        return compiling.compiled(sources, loading.HEAD_BYTES)
     contents = {name: content.hex() for name, content in sources.items()}
     question = json.dumps({"head_bytes": loading.HEAD_BYTES, "sources": contents}).encode()
     _, stdout, said = execute.program([path, _FLAGS, compiling.__file__], question, _TIMEOUT_S)

@@ -13,14 +13,15 @@ import queue
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import TypeAlias
 
 from enim import wire
 from simulator.agent import compaction, flows, pool
-from simulator.errors import StoreFault
+from simulator.errors import InvariantBroken, LabError, StoreFault
+from simulator.model import Eni
 from simulator.real import clock, cloud, connection, control, driver, kernel, listener, served, store
 
 SWITCH_INTERVAL_S = 0.0002  # Python's 5 ms is what a request would wait for whatever goes on in the background
@@ -56,7 +57,7 @@ def run_agent(
         journal = store.Journal(state)
         stack.callback(journal.close)
         agent_clock = clock.Clock(journal.clock_offset_ns(), journal.latest_clock_ns())
-        agent = driver.Driver(flows.Agent(attached, _history(journal)), kernel.Kernel(), journal, agent_clock)
+        agent = driver.Driver(_agent(attached, journal, state), kernel.Kernel(), journal, agent_clock)
         stack.callback(agent.stop)
         listeners = []
         for path, handle, note in _handlers(agent, socket, control):
@@ -71,6 +72,14 @@ def run_agent(
         bug = ended.get()
     if bug is not None:
         raise bug
+
+
+def _agent(attached: Sequence[Eni], journal: store.Journal, state: Path) -> flows.Agent:
+    """The agent in the state that its journal tells. Raises LabError if it tells none."""
+    try:
+        return flows.Agent(attached, _history(journal))
+    except InvariantBroken as error:
+        raise LabError(f"The state file {state} is damaged: {str(error)[:256]}", store.START_ANEW) from error
 
 
 def _history(journal: store.Journal) -> list[pool.Event]:

@@ -38,13 +38,15 @@ _SCHEMA = (
     f"PRAGMA application_id = {_APPLICATION_ID}",
     f"PRAGMA user_version = {SCHEMA_VERSION}",
 )
+_LATEST_CLOCK = "SELECT coalesce(max(clock_ns), 0) FROM events"
+_CLOCK_OFFSET = "SELECT offset_ns FROM clock"
 _ERRNO = {
     sqlite3.SQLITE_BUSY: errno.EBUSY,
     sqlite3.SQLITE_FULL: errno.ENOSPC,
     sqlite3.SQLITE_IOERR: errno.EIO,
     sqlite3.SQLITE_READONLY: errno.EROFS,
 }
-_START_ANEW = "Move it away to start without a history: the agent then finds out from the kernel whose ENI is where."
+START_ANEW = "Move it away to start without a history: the agent then finds out from the kernel whose ENI is where."
 
 
 class Journal:
@@ -100,7 +102,7 @@ class Journal:
         except (sqlite3.Error, ValueError) as error:
             raise self._refusal(error) from error
         if not all(isinstance(event, dict) for event in events):
-            raise errors.LabError(f"The state file {self._path} holds an event that is no object", _START_ANEW)
+            raise errors.LabError(f"The state file {self._path} holds an event that is no object", START_ANEW)
         return events
 
     def compact(self, count: int, by: Sequence[dict[str, Any]]) -> None:
@@ -131,11 +133,11 @@ class Journal:
 
     def latest_clock_ns(self) -> int:
         """The highest clock of any event, 0 without events. Raises ``StoreFault``."""
-        return self._number("SELECT coalesce(max(clock_ns), 0) FROM events")
+        return self._number(_LATEST_CLOCK)
 
     def clock_offset_ns(self) -> int:
         """What has been added to the agent's clock over the life of this file. Raises ``StoreFault``."""
-        return self._number("SELECT offset_ns FROM clock")
+        return self._number(_CLOCK_OFFSET)
 
     def save_clock_offset(self, offset_ns: int) -> None:
         """Remember what has been added to the agent's clock. Raises ``StoreFault``."""
@@ -170,10 +172,17 @@ class Journal:
         if version not in _READABLE:
             raise errors.LabError(
                 f"The state file {self._path} has format {version}, and this version reads up to {SCHEMA_VERSION}",
-                f"Use the version that wrote it. {_START_ANEW}",
+                f"Use the version that wrote it. {START_ANEW}",
             )
         if self._connection.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
-            raise errors.LabError(f"The state file {self._path} is damaged", _START_ANEW)
+            raise errors.LabError(f"The state file {self._path} is damaged", START_ANEW)
+        try:
+            self._connection.execute("SELECT sequence, body FROM events LIMIT 1")
+            _ = self.latest_clock_ns(), self.clock_offset_ns()
+        except (sqlite3.OperationalError, TypeError, ValueError) as error:
+            if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) != sqlite3.SQLITE_ERROR:
+                raise
+            raise errors.LabError(f"The state file {self._path} is damaged: {error}", START_ANEW) from error
 
     def _identities(self) -> list[tuple[Path, int, int]]:
         files = (self._path, self._path.with_name(f"{self._path.name}-wal"))
@@ -201,7 +210,7 @@ class Journal:
         if code == sqlite3.SQLITE_NOTADB:
             return errors.LabError(f"{self._path} is no state file of an agent", "Name another file, or move it away.")
         if code == sqlite3.SQLITE_CORRUPT or isinstance(error, ValueError):
-            return errors.LabError(f"The state file {self._path} is damaged: {error}", _START_ANEW)
+            return errors.LabError(f"The state file {self._path} is damaged: {error}", START_ANEW)
         access = os.access(self._path.parent, os.W_OK)
         cure = "Check its permissions and the space on its disk." if access else "Name one in a directory of your own."
         return errors.LabError(f"The state file {self._path} cannot be opened: {str(error)[:256]}", cure)

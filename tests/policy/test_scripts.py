@@ -191,3 +191,42 @@ def test_install_drivers_builds_each_in_the_cache_whatever_becomes_of_another(ma
         f"{tmp_path}/enim/drivers: go install github.com/containernetworking/{module}@latest"
         for module in ("cni/cnitool", "plugins/plugins/main/host-device")
     ]
+
+
+@pytest.mark.parametrize(
+    ("environment", "cure"),
+    [
+        ({}, "Set XDG_CACHE_HOME to an absolute path."),
+        ({"HOME": ""}, "Set XDG_CACHE_HOME to an absolute path."),
+        ({"XDG_CACHE_HOME": "cache"}, "Set XDG_CACHE_HOME to an absolute path."),
+        ({"HOME": "/proc"}, "Set XDG_CACHE_HOME to a directory of yours."),
+    ],
+)
+def test_install_drivers_says_where_it_cannot_build(machine: Machine, environment: dict[str, str], cure: str) -> None:
+    machine.provide("id", NOT_ROOT)
+    machine.provide("go", GO)
+    outcome = machine.run(script="install-drivers", **environment)
+    assert (outcome.returncode, outcome.stderr.splitlines()[-1].endswith(cure)) == (3, True), outcome.stderr
+    assert sorted(path.name for path in machine.tree.iterdir()) == ["pyproject.toml", "scripts"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "status", "says"),
+    [
+        ((), {}, 3, "vm: SKIPPED: there is no qemu-system-x86_64: install it"),
+        (("--junit", "/proc/x"), {}, 3, "/proc/x: No such file or directory. Set --junit to a directory of yours"),
+        ((), {"HOME": "/proc"}, 3, "/proc/.cache: No such file or directory. Set XDG_CACHE_HOME to a directory"),
+        (("-k", "nothing"), {}, 2, "-k nothing: no run has this in its name, of doctor, real NICs,"),
+    ],
+)
+def test_the_virtual_machines_runner_says_what_it_lacks(
+    machine: Machine, arguments: tuple[str, ...], environment: dict[str, str], status: int, says: str
+) -> None:
+    if environment:
+        machine.provide("qemu-system-x86_64", "#!/bin/sh\nexit 1\n")
+    command = [sys.executable, ROOT / "tests/vm/boot.py", *arguments]
+    outcome = subprocess.run(
+        command, check=False, env={"PATH": str(machine.path), **environment}, capture_output=True, text=True, timeout=30
+    )
+    assert (outcome.returncode, says in outcome.stdout + outcome.stderr) == (status, True), outcome
+    assert "Traceback" not in outcome.stderr

@@ -10,6 +10,7 @@ says what is missing). With ``--junit DIRECTORY``, files ``vm*.xml`` in it, a sk
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import shutil
@@ -162,9 +163,16 @@ class Report:
     def write(self) -> None:
         self.attach("vm.xml", ET.tostring(self._suite, encoding="unicode"))
 
+    def prepare(self) -> None:
+        """Find out now whether it can be written. Raises OSError; then nothing is written later."""
+        directory, self._directory = self._directory, None
+        if directory is not None:
+            directory.mkdir(parents=True, exist_ok=True)
+            (directory / "vm.xml").touch()
+            self._directory = directory
+
     def attach(self, name: str, text: str) -> None:
         if self._directory is not None and text:
-            self._directory.mkdir(parents=True, exist_ok=True)
             (self._directory / name).write_text(text)
 
 
@@ -202,6 +210,16 @@ def cache_directory() -> Path:
     return (Path(named) if named.startswith("/") else Path("~/.cache").expanduser()) / "enim/vm"
 
 
+@contextlib.contextmanager
+def _writing(cure: str) -> Iterator[None]:
+    """Around what writes files. Raises packages.Lacking, with what to set, where they cannot be written."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:  # the latter: there is no home
+        said = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else error
+        raise packages.Lacking(f"nothing can be written there: {said}. Set {cure} to a directory of yours") from error
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--junit", type=Path, help="a directory for the results")
@@ -210,22 +228,28 @@ def main() -> int:
     parser.add_argument("-k", dest="only", default="", metavar="TEXT", help="only the runs whose name has this text")
     parser.add_argument("tests", nargs="*", default=["tests/vm"], help="what pytest runs in the machine")
     asked = parser.parse_args()
+    plan = [one for one in runs(asked.tests) if asked.only in one.name]
+    if not plan:
+        parser.error(f"-k {asked.only}: no run has this in its name, of {', '.join(one.name for one in runs([]))}")
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that qemu ends too
     report = Report(asked.junit)
     try:
+        with _writing("--junit"):
+            report.prepare()
         if shutil.which(QEMU) is None:
             raise packages.Lacking(f"there is no {QEMU}: install it ('sudo apt-get install qemu-system-x86')")
-        cache = cache_directory()
-        cache.mkdir(parents=True, exist_ok=True)
-        made = image.base(cache, say)
+        with _writing("XDG_CACHE_HOME"):
+            cache = cache_directory()
+            cache.mkdir(parents=True, exist_ok=True)
+            made = image.base(cache, say)
+        with _writing("--work"):
+            asked.work.mkdir(parents=True, exist_ok=True)
+            machine = Machine(image.with_tree(made, asked.work, [asdict(one) for one in plan]), asked.work)
     except packages.Lacking as lacking:
         say(f"SKIPPED: {lacking}")
         report.case("boot", skipped=str(lacking))
         report.write()
         return 3
-    asked.work.mkdir(parents=True, exist_ok=True)
-    plan = [one for one in runs(asked.tests) if asked.only in one.name]
-    machine = Machine(image.with_tree(made, asked.work, [asdict(one) for one in plan]), asked.work)
     passed = carry_out(machine, plan, asked.limit, report)
     report.write()
     if not passed:

@@ -24,7 +24,7 @@ launcher, folder, module = sys.argv[1:]
 sys.modules["__main__"].__file__ = launcher
 before = set(sys.modules) - {"_stat", "errno", "fcntl", "gc"}
 names = {"__name__": "loading"}
-exec(open(folder + "/enim/loading.py").read(), names)
+exec(open(folder + "/enim/loading.py", "rb").read(), names)  # as text it loads more before 3.10
 package = names["load"](posix.open(folder + "/plugins", posix.O_RDONLY), folder + "/enim", "enim")
 unread = type(package.process)
 entry = getattr(package, module)

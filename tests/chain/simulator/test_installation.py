@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -140,6 +141,116 @@ def test_package_that_no_launcher_names_is_removed_after_a_day(tmp_path: Path) -
     assert {path.name for path in (tmp_path / ".enim").iterdir()} == {used.name, "recent"}
 
 
+def test_package_of_an_old_installation_outlives_its_upgrade_by_a_day(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A plugin that has been started a moment before still looks for it."""
+    bundle = install.bundle(sys.executable)
+    home = next(path.split("/")[1] for path in bundle if path.startswith(install.PACKAGES))
+    old = {
+        path.replace(home, f"{home}-2"): text.replace(home.encode(), f"{home}-2".encode())
+        for path, text in bundle.items()
+    }
+    monkeypatch.setattr(install, "bundle", lambda _python: old)
+    installation.put(tmp_path, sys.executable)
+    monkeypatch.undo()
+    year_ago = time.time() - 365 * installation.PACKAGE_KEPT_S
+    os.utime(tmp_path / ".enim" / f"{home}-2" / "enim", (0, year_ago))
+    installation.put(tmp_path, sys.executable)
+    assert sorted(path.name for path in (tmp_path / ".enim").iterdir()) == [home, f"{home}-2"]
+
+
+def test_what_a_killed_installation_left_is_removed_a_day_later(tmp_path: Path) -> None:
+    installation.put(tmp_path, sys.executable)
+    (package,) = (tmp_path / ".enim").iterdir()
+    (tmp_path / ".enim/notes").write_text("somebody's")
+    (tmp_path / ".enim/half").mkdir()
+    for folder in (tmp_path, package, package / "enim"):
+        for name, age_s in (("old", 90_000), ("recent", 80_000)):
+            left = folder / f".enim-unfinished-{name}"
+            left.touch()
+            os.utime(left, (0, time.time() - age_s))
+    trial = tmp_path / ".enim-unfinished-trial"
+    shutil.copytree(package, trial)
+    os.utime(trial, (0, time.time() - 90_000))
+    installation.put(tmp_path, sys.executable)
+    assert [path.name for path in tmp_path.rglob(".enim-unfinished-*")] == [".enim-unfinished-recent"] * 3
+    assert {path.name for path in (tmp_path / ".enim").iterdir()} == {package.name, "notes", "half"}
+
+
+@pytest.mark.parametrize("name", ["enim", "exclusive-device", ".enim"])
+@pytest.mark.parametrize("kind", ["program", "folder", "link", "dangling"])
+def test_what_is_not_ours_is_neither_replaced_nor_removed(tmp_path: Path, name: str, kind: str) -> None:
+    """Such as the checkout of this project, which has a folder ``enim``."""
+    directory, target = tmp_path / "bin", tmp_path / "target"
+    directory.mkdir()
+    theirs = directory / name
+    if kind == "program":
+        shutil.copy("/bin/true", theirs)
+    elif kind == "folder":
+        (theirs if name != ".enim" else target).mkdir()
+    if kind == "link":
+        target.mkdir()
+        (target / "file").touch()
+    if not os.path.lexists(theirs):
+        theirs.symlink_to(target)
+    before = theirs.lstat()
+    with pytest.raises(LabError, match=f"{theirs} is there already, and no plugin of enim-lab's. Move it away"):
+        installation.put(directory, sys.executable)
+    assert installation.remove(directory) == []
+    assert installation.foreign(directory) == [theirs]
+    assert [(path, path.lstat().st_ino) for path in directory.iterdir()] == [(theirs, before.st_ino)]
+    assert (target / "file").exists() == (kind == "link")
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_installation_that_is_ended_leaves_nothing(tmp_path: Path, number: signal.Signals, status: int) -> None:
+    """It waits for an interpreter that does not answer, while its copy is there to be tried."""
+    python, trial = tmp_path / "python", tmp_path / "bin"
+    python.write_text(f'#!/bin/sh\n[ "$1" = -ISE ] && exec sleep 60\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    command = [sys.executable, "-m", "simulator", "install", "--bin-dir", trial, "--python", python]
+    with subprocess.Popen(command, cwd=Path(__file__).parents[3], stderr=subprocess.DEVNULL) as process:
+        while process.poll() is None and not list(trial.glob(".enim-unfinished-*/exclusive-device")):
+            time.sleep(0.02)
+        process.send_signal(number)
+        assert process.wait(20) == status
+    assert list(trial.iterdir()) == []
+
+
+def test_launcher_that_a_power_cut_has_emptied_is_written_anew(tmp_path: Path) -> None:
+    (tmp_path / "enim").touch()
+    installation.put(tmp_path, sys.executable)
+    assert installation.problems(tmp_path) == []
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o077])
+def test_everybody_can_read_an_installation_and_only_its_owner_write_whatever_the_umask(
+    tmp_path: Path, umask: int
+) -> None:
+    usual = os.umask(umask)
+    try:
+        installation.put(tmp_path / "cni/bin", sys.executable)
+        installation.write_conflist(tmp_path / "net.d/1.conflist", "exclusive-device", "podnet", "")
+    finally:
+        os.umask(usual)
+    modes = {path: path.stat().st_mode & 0o777 for path in tmp_path.rglob("*")}
+    launchers = {tmp_path / "cni/bin" / name for name in installation.PLUGINS}
+    assert modes == {path: 0o755 if path.is_dir() or path in launchers else 0o644 for path in modes}
+
+
+def test_check_of_what_cannot_be_read_says_so(tmp_path: Path) -> None:
+    if os.geteuid() == 0:
+        pytest.skip("root can read everything")
+    installation.put(tmp_path, sys.executable)
+    (tmp_path / ".enim").chmod(0)
+    try:
+        with pytest.raises(LabError, match=r"cannot be read: Permission denied\. Run it as root"):
+            installation.problems(tmp_path)
+    finally:
+        (tmp_path / ".enim").chmod(0o755)
+
+
 def test_uninstall_leaves_what_is_not_ours(tmp_path: Path) -> None:
     installation.put(tmp_path, sys.executable)
     shutil.copy("/bin/true", tmp_path / "bridge")
@@ -156,7 +267,12 @@ def test_conflist_is_written_for_either_chain_and_never_over_another(tmp_path: P
     capabilities = {"deviceID": True, "ipRanges": True, "ips": True, "mac": True}
     ipam = {"type": "enim", "socket": "/run/agent.sock"}
     assert plugin == {"type": "exclusive-device", "ipam": ipam, "capabilities": capabilities}
+    before = file.stat()
     installation.write_conflist(file, "exclusive-device", "podnet", "/run/agent.sock")
+    assert file.stat().st_ino == before.st_ino
+    with pytest.raises(LabError, match="is there already, and is another one"):
+        installation.write_conflist(file, "host-device", "podnet", "")
+    file.write_bytes(b"\xff")
     with pytest.raises(LabError, match="is there already, and is another one"):
         installation.write_conflist(file, "host-device", "podnet", "")
     file.unlink()

@@ -131,3 +131,31 @@ def test_install_check_and_uninstall(tmp_path: Path) -> None:
     assert (both.returncode, "do not go together" in both.stderr) == (2, True)
     refused = enim_lab("install", "--bin-dir", "/proc/no/bin")
     assert (refused.returncode, "cannot be written" in refused.stderr) == (3, True)
+
+
+def test_uninstall_says_what_it_leaves(tmp_path: Path) -> None:
+    (tmp_path / "enim").mkdir()
+    ran = enim_lab("install", "--bin-dir", tmp_path, "--uninstall")
+    assert (ran.returncode, ran.stdout) == (0, f"nothing of enim is in {tmp_path}\n")
+    assert ran.stderr == f"left {tmp_path}/enim, which is no plugin of enim-lab's\n"
+
+
+@pytest.mark.parametrize(
+    "option", [("--network", "a b"), ("--network", ""), ("--socket", "agent.sock"), ("--socket", "/" + 107 * "x")]
+)
+def test_install_refuses_a_conflist_that_the_plugins_would_refuse(tmp_path: Path, option: tuple[str, str]) -> None:
+    to = ("install", "--bin-dir", tmp_path / "bin", "--conflist", tmp_path / "1.conflist")
+    ran = enim_lab(*to, *option)
+    assert (ran.returncode, ran.stdout, list(tmp_path.iterdir())) == (2, "", [])
+    assert f"Invalid value for '{option[0]}'" in ran.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--help",), ("--version",), ("schema",), ("lint",), ("run", "--lab", "sim", "-k", "happy")]
+)
+def test_stdout_that_takes_nothing_is_said(arguments: tuple[str, ...]) -> None:
+    command = [sys.executable, "-m", "simulator", *arguments]
+    with Path("/dev/full").open("w") as full:
+        ran = subprocess.run(command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    says = "enim-lab: stdout cannot be written: No space left on device. Send it elsewhere\n"
+    assert (ran.returncode, ran.stderr) == (3, says)

@@ -1,5 +1,6 @@
 """Which links ENIs are in a real lab: the run's, or the scenario's wish; and what is skipped for want of them."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -71,3 +72,12 @@ def test_kernel_without_any_link_for_an_eni_holds_no_lab(monkeypatch: pytest.Mon
     monkeypatch.setattr(links, "_refusal", lambda _kind: "Operation not supported")
     with pytest.raises(LabError, match="no link for an ENI \\(veth: Operation not supported, macvlan: "):
         labs.choose(labs.USERNS, ())
+
+
+def test_plugins_of_ours_are_never_those_that_are_installed(tmp_path: Path) -> None:
+    """As on a node where `enim-lab install` has been; there, too, the ones that are tried are this checkout's."""
+    for name in ("enim", "exclusive-device"):
+        shutil.copy("/bin/false", tmp_path / name)
+    file = tmp_path / "one-pod.yaml"
+    file.write_text(SCENARIO.format(node="", step=""))
+    assert composition.run_scenarios([file], labs.USERNS, "", [], bin_dir=tmp_path) == 0

@@ -124,6 +124,23 @@ def refuse(scratch: Path) -> list[str]:
     return said
 
 
+def start_on_a_journal_of_another(scratch: Path) -> str:
+    journal = store.Journal(scratch / "state.db")
+    journal.append([{"eni": "one", "kind": "invented", "at_ns": 1}])
+    journal.close()
+    try:
+        started(scratch)
+    except LabError as error:
+        return str(error)
+    return ""
+
+
+def test_journal_whose_events_tell_no_state_is_refused_with_what_to_do(in_lab: Callable[..., Any]) -> None:
+    said = in_lab(start_on_a_journal_of_another)
+    assert "state.db is damaged: one: invented must not happen in state unknown. Move it away" in said
+    assert "Traceback" not in said
+
+
 def test_what_cannot_be_done_is_said(in_lab: Callable[..., Any]) -> None:
     no_kill, no_crash, runs, no_start = in_lab(refuse)
     assert no_kill == "agent.kill: the agent does not run"

@@ -282,6 +282,25 @@ def test_truncated_journal_is_refused_with_what_to_do(file: Path, kept_bytes: in
         store.Journal(file)
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "DROP TABLE clock",
+        "DROP TABLE events",
+        "DELETE FROM clock",
+        "UPDATE clock SET offset_ns = 'soon'",
+        "INSERT INTO events VALUES (1, 'noon', '{}')",
+        "ALTER TABLE events RENAME COLUMN body TO text",
+    ],
+)
+def test_journal_whose_tables_are_not_ours_is_refused_with_what_to_do(file: Path, damage: str) -> None:
+    journal = store.Journal(file)
+    journal._connection.execute(damage)
+    journal.close()
+    with pytest.raises(LabError, match=r"is damaged: .*Move it away"):
+        store.Journal(file)
+
+
 def test_event_that_is_no_object_is_refused(journal: store.Journal) -> None:
     journal._connection.execute("INSERT INTO events (clock_ns, body) VALUES (0, '[]')")
     with pytest.raises(LabError, match="no object"):
