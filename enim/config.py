@@ -164,31 +164,6 @@ def shape_of(version: str, versions: tuple[str, ...] = VERSIONS) -> str:
     return ""
 
 
-def asked_version(stdin: bytes) -> str:
-    """The version that ``stdin`` names, for VERSION; "" if it names none or is no configuration. Never fails."""
-    version = _lenient_version(stdin)
-    return version if isinstance(version, str) else ""
-
-
-def error_version(stdin: bytes, versions: tuple[str, ...] = VERSIONS) -> str:
-    """What an error carries as ``cniVersion``: what ``stdin`` asks for if the plugin accepts that, else its newest.
-
-    Never fails: the error may be that ``stdin`` is no configuration.
-    """
-    version = _lenient_version(stdin)
-    asked = version or VERSIONS[0] if isinstance(version, str) else ""
-    return asked if shape_of(asked, versions) else versions[-1]
-
-
-def _lenient_version(stdin: bytes) -> "Any":
-    """What a configuration says or, by saying nothing, means; None if ``stdin`` is no JSON object."""
-    try:
-        value = jsonio.loads(stdin)
-    except ValueError:
-        return None
-    return (jsonio.member(value, "cniVersion") or "") if isinstance(value, dict) else None
-
-
 def check_environment(environment: "Mapping[str, str]") -> None:
     """Check the CNI_* variables: the first invalid one is reported at once, the missing ones together.
 

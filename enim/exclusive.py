@@ -12,7 +12,7 @@ On DEL a NIC is ours if ADD's alias is on it, unless prevResult has another MAC:
 Source: CNI SPEC sections 2 and 4; contract A5, A7, A12, C8-20 to C8-31; incidents section 3; design D1, D7.
 """
 
-from enim import addresses, config, effects, errors, jsonio, result
+from enim import addresses, answers, config, effects, errors, result
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 FREE_NAME = "dev%d"  # "any free name": the agent knows its NICs by MAC, and restores their names
 SCOPE_MAX = 255  # of a route: the kernel keeps it in one byte
-CODE_MAX = 2**32 - 1  # Go's uint on the smallest machine: no runtime could read a larger one
 
 
 def add(checked: config.Config) -> "effects.Flow":
@@ -44,7 +43,7 @@ def add(checked: config.Config) -> "effects.Flow":
         raise  # it was not started
     except Exception as failure:  # noqa: BLE001 -- its outcome is unknown
         raise (yield from _undo(checked, plugin, home_name, failure)) from None
-    if code != 0 and (refusal := error_object(stdout)):
+    if code != 0 and (refusal := answers.read_error(stdout)):
         raise refusal
     try:
         granted = _granted(plugin, code, stdout)
@@ -77,7 +76,7 @@ def delete(checked: config.Config) -> "effects.Flow":
         plugin = ipam_plugin(checked)
         code, stdout = yield delegation(checked, plugin, "DEL")
         if code != 0:
-            raise error_object(stdout) or no_cni(plugin, code, stdout)
+            raise answers.read_error(stdout) or answers.no_error(plugin, code, stdout)
     except errors.CniError as second:
         raise _with_note(failure, f"the IPAM plugin failed too: {second.msg}") if failure else second from None
     if failure:
@@ -127,7 +126,7 @@ def _check_netns(checked: config.Config) -> "Steps":
 def _granted(plugin: str, code: int, stdout: bytes) -> result.Result:
     """The delegate's result: at least one address, all on the one NIC that it names (contract A5)."""
     if code != 0:
-        raise no_cni(plugin, code, stdout)
+        raise answers.no_error(plugin, code, stdout)
     try:
         granted = result.parse(stdout)
         macs = {addresses.parse_mac(interface.mac) for interface in granted.interfaces}
@@ -198,7 +197,7 @@ def _undo(
     try:
         code, stdout = yield delegation(checked, plugin, "DEL")
         if code != 0:
-            problems.append(_text(error_object(stdout) or no_cni(plugin, code, stdout)))
+            problems.append(_text(answers.read_error(stdout) or answers.no_error(plugin, code, stdout)))
     except Exception as second:  # noqa: BLE001 -- the first error wins
         problems.append(_text(second))
     failure = _coded(failure)
@@ -245,27 +244,6 @@ def _is_ifname(text: str) -> bool:
     except errors.CniError:
         return False
     return True
-
-
-def error_object(stdout: bytes) -> "errors.CniError | None":
-    """The error that a delegate printed, as it is; None if that is none."""
-    try:
-        value = jsonio.loads(stdout)
-    except ValueError:
-        return None
-    if not isinstance(value, dict):
-        return None
-    code, msg, details = [jsonio.member(value, key) for key in ("code", "msg", "details")]
-    if type(code) is not int or not 0 < code <= CODE_MAX or not isinstance(msg, str):
-        return None
-    return errors.CniError(code, msg, details if isinstance(details, str) else "")
-
-
-def no_cni(plugin: str, code: int, stdout: bytes) -> errors.CniError:
-    """The error of a delegate that failed and printed none."""
-    ended = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-    text = f"the IPAM plugin {plugin} {ended} and printed no CNI error"
-    return errors.CniError(errors.DELEGATE_FAILURE, text, _excerpt(stdout))
 
 
 def _excerpt(stdout: bytes) -> str:

@@ -3,7 +3,7 @@
 Source: CNI SPEC section 2 (GC and STATUS must be forwarded to delegates); contract A7, B6.
 """
 
-from enim import addresses, config, effects, errors, exclusive, upkeep
+from enim import addresses, answers, config, effects, errors, exclusive, upkeep
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,4 +45,4 @@ def _delegate(checked: config.Config) -> "Steps":
     plugin = exclusive.ipam_plugin(checked)
     code, stdout = yield exclusive.delegation(checked, plugin, checked.command)
     if code != 0:
-        raise exclusive.error_object(stdout) or exclusive.no_cni(plugin, code, stdout)
+        raise answers.read_error(stdout) or answers.no_error(plugin, code, stdout)

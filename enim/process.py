@@ -19,7 +19,7 @@ are needed.
 import posix
 import time
 
-from enim import config, effects, errors, namespaces, result, transport, wire
+from enim import answers, config, effects, errors, namespaces, transport, wire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,12 +50,12 @@ def run(about: str, commands: "Commands", handlers: "Handlers", *, versions: tup
     try:
         if command == "VERSION":
             stdin = _read_stdin()
-            _write(1, result.versions(config.asked_version(stdin), versions))
+            _write(1, answers.versions(answers.asked_version(stdin), versions))
             return 0
         config.check_environment(environment)
         stdin = _read_stdin()
     except Exception as error:  # noqa: BLE001 -- see call
-        code, answer = 1, result.error(_coded(error), config.error_version(stdin, versions), command)
+        code, answer = 1, answers.error(_coded(error), answers.error_version(stdin, versions), command)
     else:
         code, answer = call(about.partition(":")[0], environment, stdin, commands, handlers, versions=versions)
     if answer:
@@ -92,7 +92,7 @@ def call(
         failure = _coded(error)
     if call_log:
         call_log.end(failure)
-    return (1, result.error(failure, config.error_version(stdin, versions), command)) if failure else (0, b"")
+    return (1, answers.error(failure, answers.error_version(stdin, versions), command)) if failure else (0, b"")
 
 
 def drive(flow: "Generator[effects.Effect, Any, Any]", handlers: "Handlers") -> "Any":
@@ -171,7 +171,7 @@ def _request(effect: effects.Request) -> wire.Reply:
 
 def _load_ahead() -> None:
     """What the answer to a POST will need is loaded while the agent is at work on it."""
-    from enim import netlink, rtnetlink  # noqa: PLC0415 -- see the module's docstring
+    from enim import netlink, result, rtnetlink  # noqa: PLC0415 -- see the module's docstring
 
     _ = result.encode, netlink.Channel, rtnetlink.find_link  # to ask for something of a module is to load it
 

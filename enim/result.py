@@ -10,7 +10,7 @@ library does: the same keys in the same order (sorted from 1.0.0 on), in one lin
 Source: CNI SPEC section 5; cni ``pkg/types/{020,040,100}``, ``pkg/types/types.go``; contract A4 to A6; design D2.
 """
 
-from enim import addresses, errors, jsonio
+from enim import addresses, jsonio
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,12 +21,10 @@ if TYPE_CHECKING:
 
 MAIN_TABLE = 254  # RT_TABLE_MAIN
 LOCAL_SCOPES = (253, 254)  # RT_SCOPE_LINK, RT_SCOPE_HOST
-NO_NOT_FOUND = (("not found", "unknown"), ("no such file or directory", "missing"))
 OLDEST_SHAPES = ("0.1.0", "0.2.0")
 MIDDLE_SHAPES = ("0.3.0", "0.3.1", "0.4.0")
 NUMBER_MAX = 2**32 - 1  # of what the kernel keeps: mtu, table, priority …
 IFINDEX_MAX = 2**31 - 1
-ERROR_TEXT_MAX = 512  # characters; a delegate, or a path, can be longer
 
 
 class Interface:
@@ -320,27 +318,3 @@ def _member(entry: "dict[str, Any]", key: str, kind: "Callable[..., Any]", absen
     if kind is int and not 0 <= value <= (IFINDEX_MAX if key == "interface" else NUMBER_MAX):
         raise ValueError(f"{key} {value} is out of range"[:256])
     return value
-
-
-def error(failure: errors.CniError, label: str, command: str) -> bytes:
-    """Print the error object: all four keys of the specification.
-
-    On DEL its texts lose what makes containerd's go-cni take a failed DEL for a success (contract A6, "text trap").
-    """
-    msg, details = failure.msg, failure.details
-    if command == "DEL":
-        msg, details = _without_not_found(msg), _without_not_found(details)
-    texts = {"msg": msg[:ERROR_TEXT_MAX], "details": details[:ERROR_TEXT_MAX]}
-    return jsonio.dumps({"cniVersion": label, "code": failure.code, **texts})
-
-
-def _without_not_found(text: str) -> str:
-    for trap, harmless in NO_NOT_FOUND:
-        while (start := text.lower().find(trap)) >= 0:
-            text = text[:start] + harmless + text[start + len(trap) :]
-    return text
-
-
-def versions(asked: str, supported: tuple[str, ...]) -> bytes:
-    """Print the answer to VERSION: ``asked`` is echoed, or the newest if nothing was asked."""
-    return jsonio.dumps({"cniVersion": asked or supported[-1], "supportedVersions": supported})

@@ -74,8 +74,11 @@ def routes(checked: "config.Config") -> tuple[result.Route, ...]:
     """The routes of ``ipam.routes``. Raises CniError 7."""
     if not isinstance(checked.member("ipam"), dict):
         raise errors.CniError(errors.INVALID_CONFIG, "ipam is no object")
+    listed = checked.member("ipam", "routes")
+    if listed is None:
+        return ()  # and ``result`` is not loaded before the agent is at work
     try:
-        return result.parse_routes(checked.member("ipam", "routes"))
+        return result.parse_routes(listed)
     except ValueError as error:
         raise errors.CniError(errors.INVALID_CONFIG, f"ipam.routes: {error}"[:256]) from None
 

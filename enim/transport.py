@@ -31,7 +31,6 @@ def round_trip(effect: effects.Request, meanwhile: "Callable[[], None] | None" =
         Interrupted: no whole answer within ``timeout_ms``, or one that is not HTTP.
     """
     deadline = time.monotonic() + effect.timeout_ms / 1000
-    data = wire.encode_request(effect.request)
     connection = new_socket(AF_UNIX, SOCK_STREAM)
     try:
         connection.settimeout(effect.timeout_ms / 1000)
@@ -41,6 +40,7 @@ def round_trip(effect: effects.Request, meanwhile: "Callable[[], None] | None" =
             raise errors.Unreachable(error.errno or 0, error.strerror or str(error)) from None
         except ValueError as error:  # a path with a NUL, or one that no file system can have
             raise errors.Unreachable(0, str(error)) from None
+        data = wire.encode_request(effect.request)  # not before: the agent comes to the connection meanwhile
         try:
             _send(connection, data)
             if meanwhile is not None:

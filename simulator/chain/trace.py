@@ -30,6 +30,7 @@ _LINE = re.compile(r"(?P<name>\w+)\((?P<arguments>.*)\)\s+= (?P<outcome>.*)")
 _THREAD = re.compile(r"(?:(\d+) +)?(.*)")
 _UNFINISHED = " <unfinished ...>"
 _RESUMED = re.compile(r"^<\.\.\. \w+ resumed>")
+_RESTARTED = re.compile(r"\? ERESTART")
 _NOT_DONE = re.compile(r"\?|.*\(INJECTED\)")
 _FLAGS = re.compile(r", (?P<flags>0x[0-9a-f]+|0)(?:, [0-7]+)?$")
 _REQUEST = re.compile(r"[^,]*, (?P<request>0x[0-9a-f]+)")
@@ -184,6 +185,8 @@ def parse(text: str) -> tuple[Call, ...]:
         if found is None:
             continue  # a signal, or the end of the process
         counts[found["name"]] += 1
+        if _RESTARTED.match(found["outcome"]):
+            continue  # the kernel makes it again, which is a call of its own to strace
         is_done = _NOT_DONE.fullmatch(found["outcome"]) is None
         calls.append(Call(found["name"], counts[found["name"]], found["arguments"], is_done))
     return tuple(calls)

@@ -22,6 +22,7 @@ from simulator.real import hardware, hardware_process
 
 _ANSWER_TIMEOUT_S = 30.0
 _LISTEN_WAIT_S = 0.05
+_NICENESS = 5
 
 
 def attach(count: int, backend: Backend = hardware.VETH) -> tuple[Eni, ...]:
@@ -96,6 +97,7 @@ def _start(address: str, backend: Backend) -> None:
     if pid == 0:
         try:
             os.setsid()
+            os.nice(_NICENESS)  # what a plugin does shall not wait for what pretends to be hardware
             if os.fork() == 0:
                 os.close(told)
                 _be_hardware(listener, tell, backend)

@@ -28,6 +28,7 @@ Answer = TypeVar("Answer")
 _STOP_TIMEOUT_S = 2.0
 _SETTLE_TIMEOUT_S = 1.0
 _FIRST_LOOK_S = 5.0
+_CALM_S = 0.004  # links change by the dozen, and whoever changed them has not done yet
 _GIVE_WAY_S = 0.02  # no longer: an ENI that must come home is waited for too
 
 
@@ -284,6 +285,8 @@ class Driver:
                 self._wake.wait(None if left_ns is None else min(left_ns / 1e9, threading.TIMEOUT_MAX))
             self._at_rest.discard(me)
             if is_background:
+                if self._changes != seen:
+                    self._wake.wait_for(lambda: self._stopped, _CALM_S)
                 self._wake.wait_for(lambda: self._stopped or not self._requests, _GIVE_WAY_S)
             else:
                 self._count_requests(1)

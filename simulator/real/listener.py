@@ -1,5 +1,7 @@
 """EDGE: a unix socket that listens: its file, and one thread for each connection.
 
+- Some threads wait for clients, so that one that comes need not wait for a thread to be made, or for another to hand
+  it on.
 - The file of a dead agent is replaced, that of a live one never, and a file that is no socket never. Between the look
   and the bind the directory is locked, so that of two agents that start at once one is refused.
 - Mode 0660, set before anybody can connect; a parent directory that has to be made is 0775 (contract C1).
@@ -23,6 +25,7 @@ from simulator.real import clock, connection
 
 CONNECTIONS_MAX = 256
 BACKLOG = 1024  # a client that does not wait is refused (EAGAIN) beyond it; bounded by net.core.somaxconn (4096)
+SPARE_THREADS = 4  # that wait for clients
 GRACE_MS = 2_000.0  # for requests that are being handled when the agent is told to end
 
 _PATH_BYTES_MAX = 107  # sockaddr_un.sun_path without its final zero, unix(7)
@@ -46,8 +49,9 @@ class Listener:
     ) -> None:
         self._path = path
         self._serve = serve
-        self._free = threading.Semaphore(connections_max)
+        self._connections_max = connections_max
         self._lock = threading.Lock()
+        self._waiting_count = 0  # threads that wait for a client
         self._clients: dict[threading.Thread, socket.socket] = {}
         self._stopped = False
         self._socket = _listen(path)
@@ -55,7 +59,9 @@ class Listener:
 
     def start(self) -> None:
         """Begin to accept connections, in the background."""
-        threading.Thread(target=self._accept, name=f"accept {self._path.name}", daemon=True).start()
+        with self._lock:
+            for _ in range(min(SPARE_THREADS, self._connections_max)):
+                self._add_thread()
 
     def stop(self, grace_ms: float = GRACE_MS) -> None:
         """Remove the socket, and wait up to ``grace_ms`` for requests that have come to be answered."""
@@ -66,51 +72,59 @@ class Listener:
             threads = list(self._clients)
             for client in self._clients.values():
                 _shut_down(client, socket.SHUT_RD)
-        _shut_down(self._socket, socket.SHUT_RDWR)  # ends accept()
+        _shut_down(self._socket, socket.SHUT_RDWR)  # ends every accept()
         self._socket.close()
-        self._free.release()  # ends the wait for a free place
         deadline_ms = clock.monotonic_ms() + grace_ms
         for thread in threads:
             thread.join(max(0.0, deadline_ms - clock.monotonic_ms()) / 1000)
 
+    def _add_thread(self) -> None:
+        """With the lock held."""
+        thread = threading.Thread(target=self._accept, name=f"serve {self._path.name}", daemon=True)
+        self._waiting_count += 1
+        try:
+            thread.start()
+        except RuntimeError as error:  # no more threads; clients wait for those that there are
+            self._waiting_count -= 1
+            connection.log(f"accept: {error}")
+
     def _accept(self) -> None:
+        """Serve one client after the other, as long as there are not too many threads that wait for one."""
         while True:
-            self._free.acquire()
             try:
                 client, _ = self._socket.accept()
             except OSError as error:
-                self._free.release()
                 if self._stopped:
                     return
                 connection.log(f"accept: {error}")
                 threading.Event().wait(_OUT_OF_FILES_PAUSE_S)  # out of file descriptors: some will be closed soon
                 continue
-            self._begin(client, clock.monotonic_ms())
+            accepted_ms = clock.monotonic_ms()
+            self._begin(client)
+            try:
+                self._serve(client, accepted_ms)
+            finally:
+                is_spare = self._end(client)
+            if is_spare:
+                return
 
-    def _begin(self, client: socket.socket, accepted_ms: float) -> None:
-        arguments = (client, accepted_ms)
-        thread = threading.Thread(target=self._run, args=arguments, name=f"serve {self._path.name}", daemon=True)
-        try:
-            with self._lock:  # ``stop`` must not find a thread that has not started
-                self._clients[thread] = client
-                if self._stopped:
-                    _shut_down(client, socket.SHUT_RD)
-                thread.start()
-        except RuntimeError as error:  # no more threads
-            connection.log(f"accept: {error}")
-            self._end(thread, client)
-
-    def _run(self, client: socket.socket, accepted_ms: float) -> None:
-        try:
-            self._serve(client, accepted_ms)
-        finally:
-            self._end(threading.current_thread(), client)
-
-    def _end(self, thread: threading.Thread, client: socket.socket) -> None:
+    def _begin(self, client: socket.socket) -> None:
         with self._lock:
-            del self._clients[thread]
+            self._clients[threading.current_thread()] = client
+            self._waiting_count -= 1
+            if self._stopped:
+                _shut_down(client, socket.SHUT_RD)
+            elif not self._waiting_count and len(self._clients) < self._connections_max:
+                self._add_thread()
+
+    def _end(self, client: socket.socket) -> bool:
+        """Whether this thread is one too many."""
+        with self._lock:
+            del self._clients[threading.current_thread()]
             client.close()
-        self._free.release()
+            is_spare = self._waiting_count >= SPARE_THREADS
+            self._waiting_count += not is_spare
+            return is_spare
 
 
 def _listen(path: Path) -> socket.socket:

@@ -12,6 +12,7 @@ import functools
 import queue
 import signal
 import socket
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
@@ -22,6 +23,8 @@ from simulator.agent import compaction, flows, pool
 from simulator.errors import InvariantBroken, LabError, StoreFault
 from simulator.model import Eni
 from simulator.real import clock, cloud, connection, control, driver, kernel, listener, served, store
+
+SWITCH_INTERVAL_S = 0.0002  # Python's 5 ms is what a request would wait for whatever goes on in the background
 
 _Handle: TypeAlias = Callable[[wire.Request], wire.Reply]
 _Note: TypeAlias = Callable[[wire.Request, float, float], None]
@@ -45,6 +48,7 @@ def run_agent(
         KernelFault: the links cannot be watched.
         Exception: a bug of the agent's flow in the background, or a broken invariant in a request.
     """
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     # First, because it may fork: there is no thread, open database or signal handler yet that a child could inherit.
     attached = cloud.attach(enis)
     ended: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()

@@ -14,7 +14,7 @@ import os
 from collections.abc import Callable, Generator, Mapping
 from typing import Any, TypeAlias
 
-from enim import addresses, config, effects, errors, exclusive_verbs, result, verbs
+from enim import addresses, answers, config, effects, errors, exclusive_verbs, result, verbs
 from simulator.chain import models, moves
 from simulator.errors import KernelFault
 from simulator.model import Link, PluginCall, PluginOutcome
@@ -234,9 +234,9 @@ def _main(verbs: Commands, versions: tuple[str, ...]) -> Main:
             failure = error
         else:
             return 0
-        label, command = config.error_version(stdin, versions), environment.get("CNI_COMMAND", "")
+        label, command = answers.error_version(stdin, versions), environment.get("CNI_COMMAND", "")
         try:
-            yield effects.Print(result.error(failure, label, command))
+            yield effects.Print(answers.error(failure, label, command))
         except OSError:
             return 1
         return 1

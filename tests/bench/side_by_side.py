@@ -21,10 +21,10 @@ from simulator.chain import install
 from simulator.lab import plugins, throwaway
 from simulator.real import agent_process, cloud, kernel
 
-PAIRS, PAIRS_WITH_DETECTION = 300, 20
+PAIRS, PAIRS_WITH_DETECTION = 300, 10
 ENIS = 4  # the agent's; one more is host-device's
 OURS, THEIRS = "exclusive-device + enim", "host-device + static"
-ADDED_MS, HOME_MS = 5.0, 40.0  # after an ADD; after a DEL
+ADDED_MS, HOME_MS = 60.0, 40.0  # after an ADD: no pod lives shorter, and the kernel is quiet then; after a DEL
 
 
 def calls(name: str, directory: Path, netns: Path, netconf: dict) -> list:

@@ -15,7 +15,7 @@ from typing import Any
 
 from fuzz_tape import CONTAINER, IFNAME, MAC, NETWORK, Tape, changed, damaged
 
-from enim import effects, errors, exclusive, process, verbs, wire
+from enim import answers, effects, errors, process, verbs, wire
 
 IFINDEX, HOME_NAME = 7, "eni1"
 GRANT = {
@@ -49,7 +49,16 @@ BODIES = (
         b"\xff\0",
         b'"\\ud800"',
     ),
-    *(b"noop enim", b'"noop enim"', b"{" * 5000, b"not found\n", b"[]", b"{}", b"null"),
+    *(
+        b"noop enim",
+        b'"noop enim"',
+        b"{" * 5000,
+        b"not found\n",
+        b"\xc4\xb0" * 20 + b"not found",
+        b"[]",
+        b"{}",
+        b"null",
+    ),
 )
 HEADS = (
     *(
@@ -238,7 +247,7 @@ class Edge:
             stdout = damaged(self.tape, stdout)
             self.has_foreign_code = True
             code = self.tape.pick((code, 0 if effect.command == "ADD" else code, 1, -9))
-            if code != 0 and effect.command == "ADD" and exclusive.error_object(stdout):
+            if code != 0 and effect.command == "ADD" and answers.read_error(stdout):
                 self.held = None  # it says that it holds nothing, and is not lying
         return code, stdout
 

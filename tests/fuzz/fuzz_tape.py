@@ -257,7 +257,8 @@ def changed(tape: Tape, value: dict[str, Any], paths: Sequence[tuple[str, ...]])
     if tape.rarely(16):
         value.pop(last, None)
     else:
-        value[last.replace("~", "/")] = tape.pick(ODD_VALUES)
+        odd = tape.pick(ODD_VALUES)
+        value[last.replace("~", "/")] = dict(odd) if isinstance(odd, dict) else odd  # the next change may go into it
 
 
 def _stdin(tape: Tape, upper: str, command: bytes) -> bytes:

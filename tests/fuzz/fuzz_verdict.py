@@ -14,7 +14,7 @@ from typing import Any
 from fuzz_edge import Edge
 from fuzz_tape import CONTAINER, IFNAME, NETWORK, Call, Tape, call
 
-from enim import config, exclusive_verbs, log, process, result, verbs
+from enim import answers, config, exclusive_verbs, log, process, verbs
 
 CODES = {1, 2, 4, 5, 6, 7, 8, 11, 50, *range(100, 108)}
 ANSWER_BYTES_MAX = 8192
@@ -83,7 +83,7 @@ def _verdict(plugin: str, asked: Call, edge: Edge) -> str:
     command = asked.environment["CNI_COMMAND"]
     commands, versions = PLUGINS[plugin]
     if command == "VERSION":
-        supported = json.loads(result.versions(config.asked_version(asked.stdin), versions))["supportedVersions"]
+        supported = json.loads(answers.versions(answers.asked_version(asked.stdin), versions))["supportedVersions"]
         return "" if supported == list(versions) else f"VERSION says {supported}"
     code, answer = process.call(plugin, asked.environment, asked.stdin, commands, edge.handlers, versions=versions)
     if edge.now_ms > LIMIT_MS.get(command, OTHER_LIMIT_MS):

@@ -20,7 +20,9 @@ def go_text(error):
 
 
 @pytest.mark.parametrize("plugin", [("enim", {}), ("exclusive-device", {}), ("exclusive-device", {"delegate": "exec"})])
-@pytest.mark.parametrize("text", ["endpoint Not Found", "open /x: no such file or directory", "not found" * 40])
+@pytest.mark.parametrize(
+    "text", ["endpoint Not Found", "open /x: no such file or directory", "not found" * 40, "\u0130" * 20 + "not found"]
+)
 def test_del_error_says_nothing_that_go_cni_takes_for_success(plugin, text, call_plugin, plant_agent, tmp_path):
     name, more = plugin
     agent = plant_agent(tmp_path / "agent.sock")

@@ -28,9 +28,10 @@ from simulator.scenario import load, run
 
 InLab: TypeAlias = Callable[[Callable[[Path], Any]], Any]
 
-SERIES_MAX = 8
-LOOK_MS = 30
+SERIES_MAX = 5
+LOOK_MS, PARTS = 20, 20
 PATIENCE_S = 2.0
+STEP_S = 0.001
 ATTEMPTS_MAX = 3  # of a kill that missed its moment: a call was repeated, or a list changed while it was read
 HEAD = "name: kill\nsummary: A plugin is killed.\nnode: {{enis: 2}}\nchain: {chain}\n{network}steps:\n"
 POD = """
@@ -129,10 +130,14 @@ class TracedNode(node.Node):
 
     def advance_clock(self, ms: int) -> None:
         """A long time in parts: the agent may count from when it sees something, and for that it must get to look."""
-        parts = 10 if ms > run.SETTLE_MS else 1
-        for _ in range(parts):
-            super().advance_clock(ms // parts)
-            self.pause(LOOK_MS if parts > 1 else 0)
+        if ms <= run.SETTLE_MS:
+            super().advance_clock(ms)
+            return
+        for _ in range(PARTS):
+            super().advance_clock(ms // PARTS)
+            self.pause(LOOK_MS)
+            if all(record.state == "free" for record in self.snapshot().records):
+                return  # there is nothing left that it could wait for
 
     def left_over(self) -> str:
         """Processes and network namespaces that were not there at first, "" for none."""
@@ -168,7 +173,7 @@ class TracedNode(node.Node):
                 ran = beside.submit(execute.run, call, self._bin, command)
                 stops = 0
                 while not ran.done():
-                    time.sleep(0.0005)
+                    time.sleep(STEP_S)
                     text = log.read_text() if log.exists() else ""
                     text = text[: text.rfind("\n") + 1]
                     if trace.stop_count(text) > stops:
@@ -217,9 +222,11 @@ def residents() -> tuple[list[str], int]:
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # it ends just now
             command = (process / "cmdline").read_text().replace("\0", " ").strip()
-            held = [file.stat() for file in [process / "ns/net", *(process / "fd").iterdir()]]
-            namespaces |= {one.st_ino for one in held if one.st_dev == nsfs}
             programs += [command] if command else []  # a zombie has none
+            for file in (process / "ns/net", *(process / "fd").iterdir()):
+                with contextlib.suppress(OSError):  # it is closed just now
+                    held = file.stat()
+                    namespaces |= {held.st_ino} if held.st_dev == nsfs else set()
     return sorted(programs), len(namespaces)
 
 

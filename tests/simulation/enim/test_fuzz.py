@@ -12,7 +12,7 @@ from pathlib import Path
 import fuzz_run
 import fuzz_verdict
 import pytest
-from fuzz_tape import Tape
+from fuzz_tape import ODD_VALUES, PATHS, Tape, changed
 
 from enim import commands, errors, exclusive, framing, jsonio
 
@@ -42,11 +42,21 @@ def test_tape_of_zeros_is_an_add_that_ends_well():
     assert not Tape().rarely(256)
 
 
+def test_tape_makes_the_same_call_whatever_was_played_before():
+    before = repr(ODD_VALUES)
+    first = (PATHS.index(("ipam",)), 0, ODD_VALUES.index({}))
+    second = (PATHS.index(("ipam", "type")), 0, ODD_VALUES.index("enim"))
+    tape, netconf = Tape(bytes(first + second)), {}
+    for _ in (first, second):
+        changed(tape, netconf, PATHS)
+    assert (netconf, repr(ODD_VALUES)) == ({"ipam": {"type": "enim"}}, before)
+
+
 # Faults that are planted must be found
 
 
 def no_roll_back(_checked, failure):
-    return failure
+    return commands._coded(failure)
     yield
 
 

@@ -248,25 +248,3 @@ def test_text_is_strict_on_add_only():
 def test_read_never_looks_at_a_previous_result(value):
     for command in ("ADD", "DEL"):
         assert read({**NETCONF, "prevResult": value}, {"CNI_COMMAND": command}).command == command
-
-
-def test_asked_version_never_fails():
-    assert config.asked_version(b'{"cniVersion":"9.9.9"}') == "9.9.9"
-    assert [config.asked_version(stdin) for stdin in (b"", b"garbage", b"[]", b"{}", b'{"cniVersion":7}')] == [""] * 5
-
-
-@pytest.mark.parametrize(
-    ("stdin", "label"),
-    [
-        (b'{"cniVersion":"1.0.10"}', "1.0.10"),
-        (b'{"cniVersion":""}', "0.1.0"),
-        (b"{}", "0.1.0"),
-        (b'{"cniVersion":"9.9.9"}', "1.1.0"),
-        (b'{"cniVersion":7}', "1.1.0"),
-        (b"garbage", "1.1.0"),
-        (b"", "1.1.0"),
-    ],
-)
-def test_error_version_is_the_asked_one_if_that_is_accepted(stdin, label):
-    assert config.error_version(stdin) == label
-    assert config.error_version(b"{}", config.WITH_INTERFACES) == "1.1.0"

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from enim import config, errors, result, wire
+from enim import config, result, wire
 
 V4 = wire.Address(4, "192.0.2.10", 24, "192.0.2.1")
 V6 = wire.Address(6, "2001:db8::10", 64, "2001:db8::1")
@@ -243,25 +243,3 @@ def test_parse_reads_the_oldest_shape(version):
 def test_parse_refuses_what_is_no_result(data):
     with pytest.raises(ValueError):
         result.parse(data)
-
-
-def test_error_prints_the_four_keys():
-    failure = errors.CniError(11, "the agent is down", "no socket")
-    assert result.error(failure, "1.0.10", "ADD") == (
-        b'{"cniVersion":"1.0.10","code":11,"msg":"the agent is down","details":"no socket"}'
-    )
-
-
-@pytest.mark.parametrize("text", ["link Not Found", "not not foundfound", "stat: no such file or directory"])
-def test_error_of_del_says_nothing_that_containerd_takes_for_success(text):
-    printed_error = result.error(errors.CniError(101, text, text), "1.0.0", "DEL").decode().lower()
-    assert "not found" not in printed_error
-    assert "no such file or directory" not in printed_error
-    assert text in result.error(errors.CniError(101, text), "1.0.0", "ADD").decode()
-
-
-def test_versions_echoes_what_was_asked_or_says_the_newest():
-    assert result.versions("0.4.0", ("0.3.1", "0.4.0")) == (
-        b'{"cniVersion":"0.4.0","supportedVersions":["0.3.1","0.4.0"]}'
-    )
-    assert json.loads(result.versions("", config.VERSIONS))["cniVersion"] == "1.1.0"

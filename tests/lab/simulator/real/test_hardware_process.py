@@ -116,12 +116,13 @@ def test_eni_that_cannot_be_made_is_a_fault_and_leaves_nothing(in_lab: InLab, ma
     assert in_lab(attach) == (("make eni-1", "File exists"), ["eni1"], ["eni1"])
 
 
-def counts(machine, hold: Callable[[], None]) -> list[int]:
-    """Start hardware in a netns of its own, where ``hold`` is called; how many run with a process, and without."""
+def counts(machine, *holders: Callable[[], None]) -> list[int]:
+    """Start hardware in a netns of its own, where ``holders`` are called; how many run with a process, and without."""
     told, tell = os.pipe()
     if os.fork() == 0:
         syscalls.unshare(syscalls.CLONE_NEWNET)
-        hold()
+        for hold in holders:
+            hold()
         start_hardware(resync_ms=10)
         time.sleep(0.3)
         os.write(tell, bytes([len(machine.orphans(os.getpid()))]))
@@ -130,11 +131,11 @@ def counts(machine, hold: Callable[[], None]) -> list[int]:
     during = os.read(told, 1)[0]
     os.wait()
     time.sleep(0.3)
-    return [during, len(machine.orphans())]
+    return [during, machine.until(lambda: len(machine.orphans()), len(holders))]
 
 
 def test_hardware_ends_when_no_process_is_left_in_its_node(in_lab: InLab, machine: Any) -> None:
-    assert in_lab(lambda _: counts(machine, lambda: None)) == [1, 0]
+    assert in_lab(lambda _: counts(machine)) == [1, 0]
 
 
 def test_hardware_goes_on_as_long_as_a_file_holds_its_node(in_lab: InLab, machine: Any) -> None:

@@ -2,6 +2,7 @@ import os
 import socket
 import stat
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -231,3 +232,24 @@ def test_stop_leaves_the_socket_of_a_successor_alone(path: Path, listen: Listen)
 def test_stop_of_a_listener_that_never_started_removes_its_socket(path: Path) -> None:
     listener.Listener(path, shout).stop()
     assert not path.exists()
+
+
+def test_more_clients_than_threads_wait_are_served_at_once(path: Path, listen: Listen) -> None:
+    """Each client here is answered only when all of them have come; afterwards few threads go on to wait."""
+    count = 3 * listener.SPARE_THREADS
+    together = threading.Barrier(count)
+
+    def serve(client: socket.socket, _accepted_ms: float) -> None:
+        together.wait(PATIENCE_S)
+        client.sendall(b"all")
+
+    listen(path, serve, connections_max=count)
+    clients = [connect(path) for _ in range(count)]
+    assert [client.recv(3) for client in clients] == [b"all"] * count
+    assert [client.recv(1) for client in clients] == [b""] * count
+    deadline_s = time.monotonic() + PATIENCE_S
+    while (left := sum(one.name == f"serve {path.name}" for one in threading.enumerate())) > listener.SPARE_THREADS:
+        assert time.monotonic() < deadline_s
+    assert left == listener.SPARE_THREADS
+    for client in clients:
+        client.close()
