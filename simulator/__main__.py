@@ -38,6 +38,7 @@ class _ExitStatus(click.Group):
 
     def main(self, *args: Any, **options: Any) -> Any:
         """The same, for what is printed where nothing can be."""
+        _open_streams()
         try:
             return super().main(*args, **options)
         except OSError as error:
@@ -50,6 +51,17 @@ class _ExitStatus(click.Group):
     def _end(error: Exception | str, status: int) -> object:
         click.echo(f"enim-lab: {error}", err=True)
         sys.exit(status)
+
+
+def _open_streams() -> None:
+    """A stream that was closed is /dev/null from now on, and no file that is opened later takes its place."""
+    for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            null = os.open(os.devnull, os.O_RDWR)
+            if null != descriptor:
+                os.dup2(null, descriptor)
+                os.close(null)
+            setattr(sys, name, open(descriptor, "w" if descriptor else "r", closefd=False))  # noqa: SIM115 -- not a path
 
 
 @click.group(cls=_ExitStatus, context_settings={"help_option_names": ["-h", "--help"]})

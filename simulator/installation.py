@@ -9,6 +9,7 @@ the next installation, and so is what a killed one has left unfinished.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -48,6 +49,7 @@ def put(directory: Path, python: str) -> None:
     try:
         for path in foreign(directory):
             raise LabError(f"{path} is there already, and no plugin of enim-lab's", "Move it away, or name a --bin-dir")
+        _refuse_others_packages(directory / install.PACKAGES)
         install.make_folder(directory)
         with tempfile.TemporaryDirectory(dir=directory, prefix=install.UNFINISHED) as trial:
             install.write(Path(trial), files)
@@ -57,9 +59,14 @@ def put(directory: Path, python: str) -> None:
         _mark_as_used(directory)
         _prune(directory)
     except OSError as error:
-        raise LabError(
-            f"{directory} cannot be written: {error.strerror}", "Run it as root, or name a --bin-dir"
-        ) from error
+        raise LabError(f"{directory} cannot be written: {error.strerror}", _cure(error, "a --bin-dir")) from error
+
+
+def _refuse_others_packages(packages: Path) -> None:
+    """Whoever owns the folder could change what root runs."""
+    if packages.is_dir() and packages.stat().st_uid not in (0, os.geteuid()):
+        text = f"{packages} belongs to another user, who could change there what the plugins do"
+        raise LabError(text, "Take it away with --uninstall first, or name a --bin-dir")
 
 
 def clean_up_at_sigterm() -> None:
@@ -179,13 +186,19 @@ def write_conflist(file: Path, chain: str, name: str, socket: str) -> None:
             raise LabError(f"{file} is there already, and is another one", "Remove it, or name another file")
         install.write(file.parent, {f"./{file.name}": content.encode()})
     except OSError as error:
-        raise LabError(f"{file} cannot be written: {error.strerror}", "Run it as root, or name another file") from error
+        raise LabError(f"{file} cannot be written: {error.strerror}", _cure(error, "another file")) from error
+
+
+def _cure(error: OSError, other: str) -> str:
+    first = {errno.EACCES: "Run it as root", errno.EPERM: "Run it as root", errno.ENOSPC: "Make room there"}
+    return f"{first[error.errno]}, or name {other}" if error.errno in first else f"Name {other}"
 
 
 def _refuse_broken(directory: Path, python: str) -> None:
     for name in PLUGINS:
         if said := _failure(directory, name):
-            raise LabError(f"{name} does not run with {python}: {said}", "Name another interpreter with --python")
+            cure = "Name another interpreter with --python, or a --bin-dir that is not mounted noexec"
+            raise LabError(f"{name} does not run with {python}: {said}", cure)
 
 
 def _failure(directory: Path, name: str) -> str:

@@ -262,7 +262,9 @@ def has_cap_sys_admin() -> bool:
 
 def _scratch_root(*more: Path) -> Path:
     """An existing directory to mount over, which hides nothing that the lab needs."""
-    places = [sys.prefix, sys.base_prefix, sys.executable, __file__, str(Path.cwd())]
+    places = [sys.prefix, sys.base_prefix, sys.executable, __file__]
+    with contextlib.suppress(FileNotFoundError):  # the working directory was removed
+        places.append(str(Path.cwd()))
     places += [os.environ.get(name, "") for name in ("HOME", "XDG_CACHE_HOME")]  # where host-device may be
     places += os.environ.get("CNI_PATH", "").split(":")
     places += map(str, more)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import errno
 import ipaddress
 import json
 import socket
@@ -66,6 +67,9 @@ class NodeSetup:
     plugins: Mapping[str, bytes]
     foreign: Mapping[str, Path]
     backend: Backend = hardware.VETH
+
+
+_LIMITS = (errno.EFBIG, errno.EMFILE, errno.ENFILE)  # of this process or the machine; a lab's files are in memory
 
 
 class Node:
@@ -197,7 +201,11 @@ def serve(channel: socket.socket, scratch: Path, setup: NodeSetup) -> None:
     except SimulatorError as error:
         _answer(connection, ("raise", error))
         return
-    except Exception:
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in _LIMITS:
+            cause = f"the node did not start: {error.strerror}"
+            _answer(connection, ("raise", LabError(cause, "Raise the limits of this process (`ulimit -a`)")))
+            return
         _answer(connection, ("raise", LabError(f"the node did not start: {traceback.format_exc()}")))
         raise
     _answer(connection, ("ok", (tuple(node.enis), node.socket, node.state_directory)))

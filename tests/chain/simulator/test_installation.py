@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -96,8 +97,41 @@ def test_interpreter_that_vanished_is_named(tmp_path: Path, folder: str) -> None
 
 def test_directory_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(LabError, match="cannot be written: "):
+    with pytest.raises(LabError, match=r"cannot be written: File exists\. Name a --bin-dir$"):
         installation.put(tmp_path / "file", sys.executable)
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Iterator[Path]:
+    """A file system that is full before the package is whole."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount one")
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "none", tmp_path], capture_output=True, check=False
+    )
+    if done.returncode != 0:
+        pytest.skip(f"no tmpfs can be mounted here: {done.stderr.decode().strip()}")
+    yield tmp_path
+    subprocess.run(["umount", tmp_path], check=True)
+
+
+def test_disk_that_is_full_is_said_and_nothing_is_left(tiny: Path) -> None:
+    with pytest.raises(
+        LabError, match=r"cannot be written: No space left on device\. Make room there, or name a --bin"
+    ):
+        installation.put(tiny, sys.executable)
+    assert list(tiny.iterdir()) == []
+
+
+def test_package_folder_of_another_user_is_not_used(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a folder away")
+    installation.put(tmp_path, sys.executable)
+    os.chown(tmp_path / ".enim", 65534, -1)
+    with pytest.raises(LabError, match=r"\.enim belongs to another user.*Take it away with --uninstall first"):
+        installation.put(tmp_path, sys.executable)
+    installation.remove(tmp_path)
+    installation.put(tmp_path, sys.executable)
 
 
 def test_upgrade_under_load_loses_no_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -159,3 +159,17 @@ def test_stdout_that_takes_nothing_is_said(arguments: tuple[str, ...]) -> None:
         ran = subprocess.run(command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     says = "enim-lab: stdout cannot be written: No space left on device. Send it elsewhere\n"
     assert (ran.returncode, ran.stderr) == (3, says)
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_streams_that_are_closed_change_no_exit_status(tmp_path: Path, closed: str) -> None:
+    file = scenario(tmp_path, "good", PASSES)
+    for arguments, status in ((f"run --lab sim {file}", 0), ("lint /nowhere", 2), ("--version", 0)):
+        ran = subprocess.run(
+            ["sh", "-c", f"{sys.executable} -m simulator {arguments} {closed}"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (ran.returncode, "Traceback" in ran.stderr) == (status, False), ran.stderr

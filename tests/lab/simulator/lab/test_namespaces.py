@@ -271,6 +271,14 @@ def test_files_of_the_lab_hide_no_plugin(named_by: str, tmp_path: Path, monkeypa
     assert namespaces._scratch_root(tmp_path / "link") == tmp_path / "srv"
 
 
+def test_lab_starts_in_a_working_directory_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    namespaces.start(lambda channel, _scratch: None).close()
+
+
 # SIGKILL
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -261,6 +263,19 @@ def test_node_that_cannot_start_says_why(plugins: dict[str, bytes]) -> None:
     lab = namespaces.start(lambda channel, scratch: node.serve(channel, scratch, setup))
     try:
         with pytest.raises(LabError, match=r"the node did not start: Traceback(?s:.*)Error"):
+            node.RemoteWorld(lab.channel)
+    finally:
+        lab.close()
+
+
+def test_node_that_may_write_no_file_says_so(plugins: dict[str, bytes]) -> None:
+    def serve(channel: socket.socket, scratch: Path) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+        node.serve(channel, scratch, node.NodeSetup(1, plugins, {}))
+
+    lab = namespaces.start(serve)
+    try:
+        with pytest.raises(LabError, match=r"^the node did not start: File too large\. Raise the limits"):
             node.RemoteWorld(lab.channel)
     finally:
         lab.close()
