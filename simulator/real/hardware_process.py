@@ -21,7 +21,6 @@ REQUEST_BYTES_MAX = 1 << 16
 RESYNC_MS = 1_000
 IDLE_ROUNDS_MAX = 10
 
-_PATIENCE_MS = 5  # changes come in groups, and whoever makes them is not done yet
 _RETRY_MS = 20  # after a race with a change that is still under way
 _ANSWER_TIMEOUT_S = 1.0
 
@@ -48,8 +47,6 @@ def serve(
         ready = {fd for fd, _ in poll.poll(resync_ms)}
         if listener.fileno() in ready:
             _answer(listener, hardware)
-        elif ready:
-            time.sleep(_PATIENCE_MS / 1000)
         hardware.hear()
         try:
             hardware.bring_back_the_lost(thorough=not ready)
