@@ -122,7 +122,8 @@ class CallLog:
                 pass  # as above
 
     def _see_link(self, effect: effects.FindLink, link: "effects.Link | None") -> None:
-        if link is not None and (self._mac or self._known["command"] == "DEL") in (link.mac, True):
+        is_its = link is not None and (link.mac == self._mac if self._mac else self._known["command"] == "DEL")
+        if link is not None and is_its:
             self._device = link.alias if effect.netns else link.name
             self._seen_mac = link.mac
 
