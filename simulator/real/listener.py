@@ -17,6 +17,7 @@ import os
 import socket
 import stat
 import threading
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -103,9 +104,9 @@ class Listener:
             self._begin(client)
             try:
                 self._serve(client, accepted_ms)
-            finally:
-                is_spare = self._end(client)
-            if is_spare:
+            except Exception:  # noqa: BLE001 - a bug that one client meets must not cost the thread that the next one needs
+                connection.log(traceback.format_exc())
+            if self._end(client):
                 return
 
     def _begin(self, client: socket.socket) -> None:

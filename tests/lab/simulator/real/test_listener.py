@@ -253,3 +253,20 @@ def test_more_clients_than_threads_wait_are_served_at_once(path: Path, listen: L
     assert left == listener.SPARE_THREADS
     for client in clients:
         client.close()
+
+
+def test_bug_that_clients_meet_costs_no_thread(path: Path, listen: Listen, capsys: pytest.CaptureFixture[str]) -> None:
+    def serve(client: socket.socket, _accepted_ms: float) -> None:
+        if client.recv(1) == b"!":
+            raise ZeroDivisionError("of the test")
+        client.sendall(b"fine")
+
+    listen(path, serve, connections_max=listener.SPARE_THREADS)
+    for _ in range(2 * listener.SPARE_THREADS):
+        with connect(path) as client:
+            client.sendall(b"!")
+            assert client.recv(1) == b""
+    with connect(path) as client:
+        client.sendall(b"?")
+        assert client.recv(4) == b"fine"
+    assert capsys.readouterr().err.count("ZeroDivisionError: of the test") == 2 * listener.SPARE_THREADS
