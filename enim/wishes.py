@@ -16,10 +16,12 @@ from enim import addresses, effects, errors, jsonio, settings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Generator
-    from typing import Any
+    from collections.abc import Callable, Generator
+    from typing import Any, TypeVar
 
     from enim import config, wire
+
+    Value = TypeVar("Value")
 
 
 class Wishes:
@@ -115,7 +117,7 @@ def read(checked: "config.Config") -> Wishes:
         if not isinstance(entries, (list, type(None))):
             raise errors.CniError(errors.INVALID_CONFIG, f"{'.'.join(path)} is no list")
         asked += [(text, errors.INVALID_CONFIG, ".".join(path)) for text in entries or ()]
-    ips = {_ip(text, code, source): None for text, code, source in asked}
+    ips = {_parsed(_ip, text, code, source): None for text, code, source in asked}
     mac, device, is_bus_id = _mac(checked), checked.text("runtimeConfig", "deviceID"), True
     if checked.type == settings.HOST_DEVICE:
         hwaddr, device, is_bus_id = _taken(checked)
@@ -168,24 +170,20 @@ def _mac(checked: "config.Config") -> str:
     )
     for text, code, source in asked:
         if text not in (None, ""):
-            found = _parsed_mac(text, code, source)
+            found = _parsed(addresses.parse_mac, text, code, source)
     return found
 
 
-def _parsed_mac(text: "Any", code: int, source: str) -> str:
+def _ip(text: str) -> tuple[int, int]:
+    return addresses.parse_prefix(text)[:2] if "/" in text else addresses.parse(text)
+
+
+def _parsed(parse: "Callable[[str], Value]", text: "Any", code: int, source: str) -> "Value":
+    """What ``parse`` makes of a text from ``source``. Raises CniError ``code``."""
     try:
         if not isinstance(text, str):
             raise ValueError(f"{text!r} is no text"[:256])  # noqa: TRY004 -- the user's fault, reported as his
-        return addresses.parse_mac(text)
-    except ValueError as error:
-        raise errors.CniError(code, f"{source}: {error}"[:256]) from None
-
-
-def _ip(text: "Any", code: int, source: str) -> tuple[int, int]:
-    try:
-        if not isinstance(text, str):
-            raise ValueError(f"{text!r} is no text"[:256])  # noqa: TRY004 -- the user's fault, reported as his
-        return addresses.parse_prefix(text)[:2] if "/" in text else addresses.parse(text)
+        return parse(text)
     except ValueError as error:
         raise errors.CniError(code, f"{source}: {error}"[:256]) from None
 
@@ -195,7 +193,7 @@ def _taken(checked: "config.Config") -> tuple[str, str, bool]:
     if device := checked.text("device"):
         return "", device, False
     if hwaddr := checked.text("hwaddr"):
-        return _parsed_mac(hwaddr, errors.INVALID_CONFIG, "hwaddr"), "", False
+        return _parsed(addresses.parse_mac, hwaddr, errors.INVALID_CONFIG, "hwaddr"), "", False
     if kernelpath := checked.text("kernelpath"):
         return "", kernelpath, True
     return "", checked.text("runtimeConfig", "deviceID") or checked.text("pciBusID"), True

@@ -280,7 +280,7 @@ class Driver:
                     break
                 if me not in self._at_rest:
                     self._at_rest.add(me)
-                    self._has_looked |= threading.current_thread() is self._background
+                    self._has_looked |= is_background
                     self._wake.notify_all()
                 self._wake.wait(None if left_ns is None else min(left_ns / 1e9, threading.TIMEOUT_MAX))
             self._at_rest.discard(me)
