@@ -32,6 +32,13 @@ def run(node: Any, cnitool: Path) -> Cnitool:
     return run
 
 
+def serve(node: Any, version: str, enis: int = 2) -> None:
+    """Plugins, an agent, and a network of exclusive-device with enim."""
+    node.install()
+    node.start_agent(enis=enis)
+    node.write_conflist("exclusive-device", version)
+
+
 def live(node: Any, run: Cnitool, version: str) -> dict[str, list[str]]:
     """ADD, CHECK and DEL of a pod: what the agent was asked for each."""
     pod = node.create_netns()
@@ -75,9 +82,7 @@ def test_pod_lives_and_ends_under_the_newest_host_device(node: Any, run: Cnitool
 
 
 def test_del_again_and_of_a_netns_that_is_gone_succeed(node: Any, run: Cnitool) -> None:
-    node.install()
-    node.start_agent()
-    node.write_conflist("exclusive-device", "1.0.0")
+    serve(node, "1.0.0")
     pod = node.create_netns()
     assert run("add", pod).returncode == 0
 
@@ -108,9 +113,7 @@ def test_gc_ends_every_pod_of_the_cache(node: Any, run: Cnitool, newest: Path, c
 
 
 def test_gc_without_a_list_takes_nothing_that_libcni_has_forgotten(node: Any, run: Cnitool) -> None:
-    node.install()
-    node.start_agent()
-    node.write_conflist("exclusive-device", "1.1.0")
+    serve(node, "1.1.0")
     pod = node.create_netns()
     assert run("add", pod).returncode == 0
     for remembered in CACHE.iterdir():
@@ -132,9 +135,7 @@ def test_status_fails_while_the_agent_is_down(node: Any, run: Cnitool) -> None:
 
 
 def test_check_fails_when_the_nic_has_left_the_pod(node: Any, run: Cnitool) -> None:
-    node.install()
-    node.start_agent()
-    node.write_conflist("exclusive-device", "1.0.0")
+    serve(node, "1.0.0")
     pod = node.create_netns()
     assert run("add", pod).returncode == 0
     node.ip(pod, "link", "set", "eth0", "down", "name", "net1")
@@ -148,9 +149,7 @@ def test_check_fails_when_the_nic_has_left_the_pod(node: Any, run: Cnitool) -> N
 
 
 def test_pod_without_an_eni_to_be_had_is_refused_and_leaves_nothing(node: Any, run: Cnitool) -> None:
-    node.install()
-    node.start_agent(enis=1)
-    node.write_conflist("exclusive-device", "1.0.0")
+    serve(node, "1.0.0", enis=1)
     first, second = node.create_netns("first"), node.create_netns("second")
     assert run("add", first).returncode == 0
 

@@ -4,7 +4,7 @@ import resource
 import signal
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -57,6 +57,30 @@ def test_journal_syncs_each_commit(journal: store.Journal) -> None:
     assert modes == [("wal",), (2,)]  # 2 is FULL
 
 
+def acknowledged_before_a_kill(
+    work: Callable[[Path, int], None], file: Path, *, after: int, wait_s: float = 0.0
+) -> int:
+    """Kill a process that does ``work`` once so many acknowledgements have come, and a while later; the last one."""
+    acknowledged, acknowledge = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            work(file, acknowledge)
+        finally:
+            os._exit(1)
+    os.close(acknowledge)
+    count = b""
+    for _ in range(after):
+        count = os.read(acknowledged, 4)
+    time.sleep(wait_s)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    while more := os.read(acknowledged, 4):
+        count = more
+    os.close(acknowledged)
+    return int.from_bytes(count, "big")
+
+
 def append_numbers_until_killed(file: Path, acknowledgements: int) -> None:
     journal = store.Journal(file)
     number = len(journal.read())
@@ -68,28 +92,13 @@ def append_numbers_until_killed(file: Path, acknowledgements: int) -> None:
 
 def test_journal_loses_no_acknowledged_event_to_a_kill_and_keeps_no_half_append(file: Path) -> None:
     for round_number in range(25):
-        acknowledged, acknowledge = os.pipe()
-        child = os.fork()
-        if child == 0:
-            try:
-                append_numbers_until_killed(file, acknowledge)
-            finally:
-                os._exit(1)
-        os.close(acknowledge)
-        count = b""
-        for _ in range(1 + round_number * 3):
-            count = os.read(acknowledged, 4)
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-        while more := os.read(acknowledged, 4):
-            count = more
-        os.close(acknowledged)
+        count = acknowledged_before_a_kill(append_numbers_until_killed, file, after=1 + round_number * 3)
 
         journal = store.Journal(file)
         numbers = [event["number"] for event in journal.read()]
         journal.close()
         assert numbers == list(range(len(numbers)))
-        assert len(numbers) >= int.from_bytes(count, "big") > 0
+        assert len(numbers) >= count > 0
         assert len(numbers) % 2 == 0
 
 
@@ -177,26 +186,13 @@ def compact_until_killed(file: Path, acknowledgements: int) -> None:
 
 def test_kill_during_a_compaction_loses_nothing_and_counts_nothing_twice(file: Path) -> None:
     for round_number in range(25):
-        acknowledged, acknowledge = os.pipe()
-        child = os.fork()
-        if child == 0:
-            try:
-                compact_until_killed(file, acknowledge)
-            finally:
-                os._exit(1)
-        os.close(acknowledge)
-        count = os.read(acknowledged, 4)
-        time.sleep(round_number * 0.0005)  # anywhere in the compactions that follow
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-        while more := os.read(acknowledged, 4):
-            count = more
-        os.close(acknowledged)
+        wait_s = round_number * 0.0005  # anywhere in the compactions that follow
+        count = acknowledged_before_a_kill(compact_until_killed, file, after=1, wait_s=wait_s)
 
         journal = store.Journal(file)
         found = total(journal.read())
         journal.close()
-        assert found - int.from_bytes(count, "big") in (0, 50)  # 50: appended, and not said yet
+        assert found - count in (0, 50)  # 50: appended, and not said yet
 
 
 def test_compaction_on_a_full_disk_is_a_store_fault_and_the_journal_is_as_it_was(
