@@ -22,13 +22,13 @@ from simulator.real import hardware, hardware_process
 
 _ANSWER_TIMEOUT_S = 30.0
 _LISTEN_WAIT_S = 0.05
-_NICENESS = 5
 
 
 def attach(count: int, backend: Backend = hardware.VETH) -> tuple[Eni, ...]:
     """See to it that the first ``count`` ENIs of this node exist; what exists already is left as it is.
 
-    Starts the hardware process of this network namespace if there is none. It outlives the caller.
+    Starts the hardware process of this network namespace if there is none. It outlives the caller. When this returns,
+    the hardware knows what has become of those that existed: which name they have in a pod, say.
 
     Args:
         count: how many ENIs.
@@ -97,7 +97,6 @@ def _start(address: str, backend: Backend) -> None:
     if pid == 0:
         try:
             os.setsid()
-            os.nice(_NICENESS)  # what a plugin does shall not wait for what pretends to be hardware
             if os.fork() == 0:
                 os.close(told)
                 _be_hardware(listener, tell, backend)

@@ -31,7 +31,8 @@ def serve(
     """Answer requests and bring lost ENIs back, until nobody needs the node's network any more.
 
     One request per connection: a line of JSON, ``{"enis": [...]}`` with ENIs as ``dataclasses.asdict`` gives them;
-    the answer is ``{}`` when they all exist, else ``{"operation", "errno", "text"}``.
+    the answer is ``{}`` when they all exist, else ``{"operation", "errno", "text"}``. What had happened to them before
+    the request is known by then.
 
     Args:
         listener: accepts the connections.
@@ -45,13 +46,14 @@ def serve(
     idle_rounds = 0
     while idle_rounds < idle_rounds_max:
         ready = {fd for fd, _ in poll.poll(resync_ms)}
-        if listener.fileno() in ready:
-            _answer(listener, hardware)
+        is_asked = listener.fileno() in ready
         hardware.hear()
         try:
-            hardware.bring_back_the_lost(thorough=not ready)
+            hardware.bring_back_the_lost(thorough=is_asked or not ready)
         except WorldFault:  # a race with a change that is still under way: the next round sees it
             time.sleep(_RETRY_MS / 1000)
+        if is_asked:
+            _answer(listener, hardware)
         idle_rounds = 0 if ready or hardware.is_needed() else idle_rounds + 1
 
 

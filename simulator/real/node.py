@@ -101,6 +101,7 @@ class Node:
         return str(path)
 
     def delete_netns(self, path: str) -> None:
+        cloud.attach(self._setup.enis, self._setup.backend)  # so that a NIC comes back as it is in there now
         kernel.delete_netns(Path(path))
 
     def execute(self, call: PluginCall) -> PluginOutcome:

@@ -160,3 +160,23 @@ def test_hardware_that_is_killed_takes_its_enis_with_it_and_can_be_started_again
         return gone, list(machine.enis().values())
 
     assert in_lab(kill) == ({}, ["eni1", "eni2"])
+
+
+def test_hardware_that_has_answered_knows_what_a_nic_is_like_in_its_pod(in_lab: InLab, machine: Any) -> None:
+    def die(scratch: Path) -> Any:
+        cloud.attach(1)
+        (hardware_pid,) = machine.orphans()
+        pod = scratch / "pod"
+        kernel.create_netns(pod, accept_dad=False)
+        os.kill(hardware_pid, signal.SIGSTOP)
+        machine.ip("link", "set", "eni1", "netns", str(pod), "name", "eth0")
+        if os.fork() == 0:
+            time.sleep(0.1)
+            os.kill(hardware_pid, signal.SIGCONT)
+            os._exit(0)
+        cloud.attach(1)
+        kernel.delete_netns(pod)
+        os.wait()
+        return machine.until(lambda: list(machine.enis().values()), ["eth0"])
+
+    assert in_lab(die) == ["eth0"]
