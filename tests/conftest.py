@@ -6,6 +6,7 @@ import functools
 import os
 import pickle
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -21,6 +22,12 @@ from _pytest.mark import ParameterSet
 HERE = Path(__file__).parent
 PLUGINS_PYTHONS = range(9, 15)  # of Python 3
 SYSTEM_PYTHON = "/usr/bin/python3"  # may be one of these versions, built by others
+
+
+def pytest_configure() -> None:
+    """Who was started in the background of a shell ignores SIGINT, and so would all that the tests start."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
