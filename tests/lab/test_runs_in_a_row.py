@@ -22,4 +22,5 @@ def test_runs_in_a_row_come_to_the_same_verdicts(verdicts: Any) -> None:
     first = verdicts(labs.USERNS, path)
     assert {steps[-1] for steps in first.values()} == {"passed"}
     for _ in range(RUNS - 1):
-        assert verdicts(labs.USERNS, path) == first
+        again = verdicts(labs.USERNS, path)
+        assert again == first, [(one, first[one], again.get(one)) for one in first if again.get(one) != first[one]]
