@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from typing import TypeVar
 
+    from typing_extensions import Self
+
     Answer = TypeVar("Answer")
 
 IFA_F_NODAD, IFA_F_DADFAILED, IFA_F_TENTATIVE = 0x02, 0x08, 0x40
@@ -50,19 +52,22 @@ _FAMILIES = {4: _socket.AF_INET, 6: _socket.AF_INET6}
 
 
 class Link(effects.Link):
-    """A link with what moving it needs besides: ``altnames`` (tuple of str), ``mtu`` (int) and ``up`` (bool)."""
+    """A link with what moving it needs besides: ``altnames`` (tuple of str), ``mtu`` (int) and ``up`` (bool).
 
-    __slots__ = ("altnames", "mtu", "up")
+    ``attributes`` has all of IFLA_*, as bytes.
+    """
+
+    __slots__ = ("altnames", "attributes", "mtu", "up")
 
     def __init__(self, message: bytes) -> None:
-        attributes = dict(_attributes(message[16:]))
+        self.attributes = attributes = dict(attributes_of(message[16:]))
         super().__init__(
             _number(message[4:8]),
             _text(attributes.get(_IFLA_IFNAME, b"")),
             attributes.get(_IFLA_ADDRESS, b"").hex(":"),
             _text(attributes.get(_IFLA_IFALIAS, b"")),
         )
-        properties = _attributes(attributes.get(_IFLA_PROP_LIST, b""))
+        properties = attributes_of(attributes.get(_IFLA_PROP_LIST, b""))
         self.altnames = tuple(_text(value) for kind, value in properties if kind == _IFLA_ALT_IFNAME)
         self.mtu = _number(attributes.get(_IFLA_MTU, b""))
         self.up = bool(_number(message[8:12]) & _IFF_UP)
@@ -85,7 +90,7 @@ class Channel:
             posix.close(self.descriptor)
             raise
 
-    def __enter__(self) -> "Channel":
+    def __enter__(self) -> "Self":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -96,13 +101,13 @@ class Channel:
         """The link with that index, else the one with that name or altname, else all, by rising index."""
         if len(_encoded(name)) > _NAME_BYTES_MAX:
             return []
-        body = _link(ifindex, _attribute(_IFLA_EXT_MASK, _u32(_RTEXT_FILTER_SKIP_STATS)))
+        body = link_body(ifindex, attribute(_IFLA_EXT_MASK, u32(_RTEXT_FILTER_SKIP_STATS)))
         if not ifindex and not name:
-            return [Link(message) for message in self._dump("list the links", _RTM_GETLINK, body)]
+            return [Link(message) for message in self.dump("list the links", _RTM_GETLINK, body)]
         if not ifindex:
-            body += _attribute(_IFLA_IFNAME, _c_string(name))
+            body += attribute(_IFLA_IFNAME, _c_string(name))
         try:
-            return [Link(message) for message in self._call(f"look up {name or ifindex}", _RTM_GETLINK, 0, body)]
+            return [Link(message) for message in self.call(f"look up {name or ifindex}", _RTM_GETLINK, 0, body)]
         except errors.KernelError as error:
             if error.errno == errno.ENODEV:
                 return []
@@ -121,20 +126,20 @@ class Channel:
 
     def rename(self, operation: str, ifindex: int, name: str, alias: str, target: "Channel | None" = None) -> None:
         """Rename a link and set its alias, in one request; with a ``target``, after moving it there."""
-        body = _link(ifindex, _attribute(_IFLA_IFNAME, _c_string(name)), _attribute(_IFLA_IFALIAS, _encoded(alias)))
+        body = link_body(ifindex, attribute(_IFLA_IFNAME, _c_string(name)), attribute(_IFLA_IFALIAS, _encoded(alias)))
         if target is not None:
-            body += _attribute(_IFLA_NET_NS_FD, _u32(target.descriptor))
-        self._call(operation, _RTM_SETLINK, 0, body)
+            body += attribute(_IFLA_NET_NS_FD, u32(target.descriptor))
+        self.call(operation, _RTM_SETLINK, 0, body)
 
     def set_up(self, operation: str, ifindex: int) -> None:
         """Set a link up."""
-        self._call(operation, _RTM_SETLINK, 0, _link(ifindex, flags=_IFF_UP))
+        self.call(operation, _RTM_SETLINK, 0, link_body(ifindex, flags=_IFF_UP))
 
     def drop_altname(self, ifindex: int, altname: str) -> None:
         """Take an altname from a link."""
-        names = _attribute(_IFLA_ALT_IFNAME, _c_string(altname))
-        body = _link(ifindex, _attribute(_IFLA_PROP_LIST | _NLA_F_NESTED, names))
-        self._call(f"drop the altname {altname}", _RTM_DELLINKPROP, 0, body)
+        names = attribute(_IFLA_ALT_IFNAME, _c_string(altname))
+        body = link_body(ifindex, attribute(_IFLA_PROP_LIST | _NLA_F_NESTED, names))
+        self.call(f"drop the altname {altname}", _RTM_DELLINKPROP, 0, body)
 
     def add_address(self, operation: str, ifindex: int, address: tuple[int, int, int], *, dad: bool = False) -> None:
         """Add an address; an IPv4 one with the broadcast address of its subnet, as ConfigureIface does.
@@ -142,13 +147,13 @@ class Channel:
         Without ``dad`` an IPv6 address can be used at once: nobody is asked whether he has it.
         """
         family, number, length = address
-        packed = _packed(family, number)
+        packed = packed_number(family, number)
         flags = IFA_F_NODAD if family == 6 and not dad else 0
-        body = bytes((_FAMILIES[family], length, flags, _RT_SCOPE_UNIVERSE)) + _u32(ifindex)
-        body += _attribute(_IFA_LOCAL, packed) + _attribute(_IFA_ADDRESS, packed)
+        body = bytes((_FAMILIES[family], length, flags, _RT_SCOPE_UNIVERSE)) + u32(ifindex)
+        body += attribute(_IFA_LOCAL, packed) + attribute(_IFA_ADDRESS, packed)
         if family == 4 and length < 31:
-            body += _attribute(_IFA_BROADCAST, _packed(4, number | (1 << (32 - length)) - 1))
-        self._call(operation, _RTM_NEWADDR, _NLM_F_CREATE | _NLM_F_EXCL, body)
+            body += attribute(_IFA_BROADCAST, packed_number(4, number | (1 << (32 - length)) - 1))
+        self.call(operation, _RTM_NEWADDR, _NLM_F_CREATE | _NLM_F_EXCL, body)
 
     def address_flags(self, ifindex: int) -> dict[int, int]:
         """The IPv6 addresses of a link: number → IFA_F_* flags."""
@@ -166,9 +171,9 @@ class Channel:
     def _addresses(self, family: int) -> "Iterator[tuple[int, int, int, int, int]]":
         """Index, IP version, number, prefix length and IFA_F_* flags of each address, of one family or of all."""
         versions = {known: version for version, known in _FAMILIES.items()}
-        for message in self._dump("list the addresses", _RTM_GETADDR, bytes((family, 0, 0, 0)) + _u32(0)):
+        for message in self.dump("list the addresses", _RTM_GETADDR, bytes((family, 0, 0, 0)) + u32(0)):
             if message[0] in versions:
-                attributes = dict(_attributes(message[8:]))
+                attributes = dict(attributes_of(message[8:]))
                 packed = attributes.get(_IFA_LOCAL) or attributes[_IFA_ADDRESS]
                 flags = _number(attributes.get(_IFA_FLAGS, message[2:3]))
                 ifindex = _number(message[4:8])
@@ -191,39 +196,40 @@ class Channel:
         table = attributes.get("table") or _RT_TABLE_MAIN
         scope = attributes.get("scope", _RT_SCOPE_LINK if gateway is None else _RT_SCOPE_UNIVERSE)
         kind = (table if table < 256 else _RT_TABLE_COMPAT, _RTPROT_BOOT, scope, _RTN_UNICAST)
-        body = bytes((_FAMILIES[family], length, 0, 0, *kind)) + _u32(0)
-        body += _attribute(_RTA_DST, _packed(family, number)) + _attribute(_RTA_OIF, _u32(ifindex))
+        body = bytes((_FAMILIES[family], length, 0, 0, *kind)) + u32(0)
+        body += attribute(_RTA_DST, packed_number(family, number)) + attribute(_RTA_OIF, u32(ifindex))
         if gateway is not None:
-            body += _attribute(_RTA_GATEWAY, _packed(family, gateway))
+            body += attribute(_RTA_GATEWAY, packed_number(family, gateway))
         if table >= 256:
-            body += _attribute(_RTA_TABLE, _u32(table))
+            body += attribute(_RTA_TABLE, u32(table))
         if "priority" in attributes:
-            body += _attribute(_RTA_PRIORITY, _u32(attributes["priority"]))
-        metrics = [_attribute(metric, _u32(attributes[name])) for name, metric in _METRICS if name in attributes]
+            body += attribute(_RTA_PRIORITY, u32(attributes["priority"]))
+        metrics = [attribute(metric, u32(attributes[name])) for name, metric in _METRICS if name in attributes]
         if metrics:
-            body += _attribute(_RTA_METRICS | _NLA_F_NESTED, b"".join(metrics))
-        self._call(operation, _RTM_NEWROUTE, _NLM_F_CREATE, body)
+            body += attribute(_RTA_METRICS | _NLA_F_NESTED, b"".join(metrics))
+        self.call(operation, _RTM_NEWROUTE, _NLM_F_CREATE, body)
 
-    def _dump(self, operation: str, kind: int, body: bytes) -> list[bytes]:
+    def dump(self, operation: str, kind: int, body: bytes) -> list[bytes]:
+        """Ask for a list; its messages, of one moment."""
         for _attempt in range(_DUMPS_MAX):
             try:
-                return self._call(operation, kind, _NLM_F_DUMP, body)
+                return self.call(operation, kind, _NLM_F_DUMP, body)
             except errors.KernelError as error:
                 if error.errno != errno.EINTR:
                     raise
         raise errors.KernelError(operation, errno.EINTR, f"the list changed during each of {_DUMPS_MAX} readings")
 
-    def _call(self, operation: str, kind: int, flags: int, body: bytes) -> list[bytes]:
+    def call(self, operation: str, kind: int, flags: int, body: bytes) -> list[bytes]:
         """Send one request; return the messages of the answer, without their headers."""
         self._sequence += 1
         flags |= _NLM_F_REQUEST if flags == _NLM_F_DUMP else _NLM_F_REQUEST | _NLM_F_ACK
-        header = _u32(16 + len(body)) + _u16(kind) + _u16(flags) + _u32(self._sequence) + _u32(0)
+        header = u32(16 + len(body)) + _u16(kind) + _u16(flags) + u32(self._sequence) + u32(0)
         answers: list[bytes] = []
         changed = 0
         try:
             self._socket.send(header + body)
             while True:
-                for answer, answer_flags, message in _messages(self._socket.recv(_RECEIVE_BYTES), self._sequence):
+                for answer, answer_flags, message in messages(self._socket.recv(_RECEIVE_BYTES), self._sequence):
                     changed |= answer_flags & _NLM_F_DUMP_INTR
                     if answer in (_NLMSG_ERROR, _NLMSG_DONE):
                         _check(operation, answer_flags | changed, message)
@@ -305,14 +311,14 @@ else:
         return setns
 
 
-def _messages(data: bytes, sequence: int) -> "Iterator[tuple[int, int, bytes]]":
-    """The messages of one datagram that answer request ``sequence``: type, flags, what follows the header."""
+def messages(data: bytes, sequence: int = 0) -> "Iterator[tuple[int, int, bytes]]":
+    """The messages of one datagram: type, flags, what follows the header; of answers, those to request ``sequence``."""
     start = 0
     while start + 16 <= len(data):
         length = _number(data[start : start + 4])
         if length < 16 or start + length > len(data):
             raise OSError(errno.EBADMSG, "a netlink message was cut off")
-        if _number(data[start + 8 : start + 12]) == sequence:
+        if not sequence or _number(data[start + 8 : start + 12]) == sequence:
             kind, flags = _number(data[start + 4 : start + 6]), _number(data[start + 6 : start + 8])
             yield kind, flags, data[start + 16 : start + length]
         start += _aligned(length)
@@ -325,21 +331,22 @@ def _check(operation: str, flags: int, message: bytes) -> None:
         number = errno.EINTR
     if number:
         text = posix.strerror(number)
-        explanation = dict(_attributes(message[20:])).get(_NLMSGERR_ATTR_MSG) if flags & _NLM_F_ACK_TLVS else None
+        explanation = dict(attributes_of(message[20:])).get(_NLMSGERR_ATTR_MSG) if flags & _NLM_F_ACK_TLVS else None
         raise errors.KernelError(operation, number, f"{text}: {_text(explanation)}" if explanation else text)
 
 
-def _link(ifindex: int, *attributes: bytes, flags: int = 0) -> bytes:
+def link_body(ifindex: int, *attributes: bytes, flags: int = 0) -> bytes:
     """A struct ifinfomsg, with ``flags`` to be set, and attributes."""
-    return bytes(4) + _u32(ifindex) + _u32(flags) * 2 + b"".join(attributes)
+    return bytes(4) + u32(ifindex) + u32(flags) * 2 + b"".join(attributes)
 
 
-def _attribute(kind: int, value: bytes) -> bytes:
+def attribute(kind: int, value: bytes) -> bytes:
+    """A struct rtattr and what fills it up to a multiple of four bytes."""
     length = 4 + len(value)
     return _u16(length) + _u16(kind) + value + bytes(_aligned(length) - length)
 
 
-def _attributes(data: bytes) -> "Iterator[tuple[int, bytes]]":
+def attributes_of(data: bytes) -> "Iterator[tuple[int, bytes]]":
     """Types and values; a link has some fifty of them."""
     halves = memoryview(data[: len(data) & ~1]).cast("H")
     start = 0
@@ -363,11 +370,13 @@ def _u16(number: int) -> bytes:
     return number.to_bytes(2, sys.byteorder)
 
 
-def _u32(number: int) -> bytes:
+def u32(number: int) -> bytes:
+    """A number as the kernel reads it."""
     return number.to_bytes(4, sys.byteorder)
 
 
-def _packed(family: int, number: int) -> bytes:
+def packed_number(family: int, number: int) -> bytes:
+    """An address as the kernel reads it; the family is 4 or 6."""
     return number.to_bytes(4 if family == 4 else 16, "big")
 
 

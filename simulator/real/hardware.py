@@ -27,26 +27,23 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import os
-import socket
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pyroute2
 
+from enim import errors as plugin_errors
+from enim import netlink
 from simulator import syscalls
 from simulator.errors import CloudFault
 from simulator.model import BACKENDS, Backend, Eni, Link
-from simulator.real import elsewhere, kernel
+from simulator.real import links
 
 _BRIDGE = "br0"
 _UPLINK = "enim-uplink"
 _UPLINK_INDEX = 1 << 30  # neither is any NIC's
 VETH, MACVLAN, DUMMY = BACKENDS
-_RTM_NEWLINK, _RTM_DELLINK = 16, 17
-_NSID_NOT_ASSIGNED = -1  # linux/net_namespace.h: of a namespace that is dying, too
 
 
 class Hardware:
@@ -62,10 +59,10 @@ class Hardware:
     def __init__(self, backend: Backend = VETH) -> None:
         self._backend = backend
         self._initial = pyroute2.IPRoute()
+        self._at_home = links.Channel()
         if backend != VETH:  # there is no far end to tell of a death; the initial netns has an id for where a NIC went
-            self.changes = elsewhere.listen()
-            self._elsewhere = elsewhere.Elsewhere(self._initial.marshal.parse)
-        self._initial_fd = _own_netns()
+            self.changes = links.listen()
+        self._initial_fd = self._at_home.descriptor
         try:
             syscalls.unshare(syscalls.CLONE_NEWNET)
             self._workshop = pyroute2.IPRoute()
@@ -79,13 +76,14 @@ class Hardware:
                 Path(f"/proc/sys/net/{switch}").write_text(value)
         except OSError as error:
             raise CloudFault("make the fabric", error.errno or 0, str(error.strerror)) from error
-        self._fabric_fd = _own_netns()
         self._fabric = pyroute2.IPRoute()
+        self._far_ends = links.Channel()
+        self._fabric_fd = self._far_ends.descriptor
         if backend == VETH:
-            self.changes = elsewhere.listen()
+            self.changes = links.listen()
         self._enis: dict[str, Eni] = {}
         self._last: dict[str, Link] = {}  # by MAC: what its near end is like, as far as is known
-        self._positions: dict[str, tuple[int | None, int | None]] = {}  # by MAC: where it was looked at
+        self._positions: dict[str, links.Position] = {}  # by MAC: where it was looked at
         self._home_nsid: int | None = None
         self._gateways: set[str] = set()
         with _translated("make the fabric"):
@@ -113,15 +111,15 @@ class Hardware:
         """Take in the link messages that have come; a NIC's latest one says what it is like, wherever it is."""
         while True:
             try:
-                data = self.changes.recv(1 << 20, socket.MSG_DONTWAIT)
-            except BlockingIOError:
-                return
+                for heard in links.hear(self.changes):
+                    if heard.is_gone and heard.moves_on:  # it says what it was before, in a place that has gone by
+                        self._forget_position(heard.link)
+                    else:
+                        self._remember(heard.link)
             except OSError:  # ENOBUFS: some were lost, so every NIC is looked at again
                 self._positions.clear()
-                continue
-            for message in self._fabric.marshal.parse(data):
-                if message["header"]["type"] in (_RTM_NEWLINK, _RTM_DELLINK):
-                    self._remember(message)
+            else:
+                return
 
     def bring_back_the_lost(self, *, thorough: bool = False) -> None:
         """Compare with the fabric: where a far end is gone, the near end died and comes home.
@@ -136,7 +134,7 @@ class Hardware:
             self._bring_back_what_is_nowhere()
             return
         with _translated("look at the fabric"):
-            shown = {link.get_attr("IFLA_IFNAME"): link for link in kernel.whole(self._fabric.get_links)}
+            shown = {link.name: link for link in self._far_ends.links()}
         lost = [eni for eni in self._enis.values() if eni.id not in shown]
         if lost:
             self.hear()  # what was said of them between the last hearing and their death
@@ -152,12 +150,12 @@ class Hardware:
         have come home meanwhile.
         """
         with _translated("look for the ENIs"):
-            home = kernel.whole(self._initial.get_links)
-            ids = [one.get_attr("NETNSA_NSID") for one in kernel.whole(self._elsewhere.ids)]
-            seen = {self._remember(message) for message in home}
+            home = self._at_home.links()
+            ids = self._at_home.ids()
+            seen = {self._remember(link) for link in home}
             for nsid in ids:
-                seen |= set(map(self._remember, kernel.whole(functools.partial(self._elsewhere.links, nsid))))
-            seen |= {self._remember(message) for message in kernel.whole(self._initial.get_links)}
+                seen |= set(map(self._remember, self._at_home.links_in(nsid)))
+            seen |= {self._remember(link) for link in self._at_home.links()}
         lost = [eni for eni in self._enis.values() if eni.mac not in seen]
         faults = list(filter(None, map(self._bring_back, lost)))
         if faults:
@@ -172,33 +170,35 @@ class Hardware:
             return fault
         return None
 
-    def _remember(self, message: Any) -> str:
+    def _remember(self, link: netlink.Link) -> str:
         """Note what a NIC is like; its MAC, "" for another link: a bridge or VLAN upon it has its MAC, not its kind."""
-        moves_on = message["header"]["type"] == _RTM_DELLINK and message.get_attr("IFLA_NEW_NETNSID") is not None
-        mac, kind = message.get_attr("IFLA_ADDRESS"), message.get_nested("IFLA_LINKINFO", "IFLA_INFO_KIND")
-        if mac in self._enis and kind == self._backend:
-            if moves_on:  # this is what it was before; where it is now, it may have an id that another namespace had
-                self._positions.pop(mac, None)
-            else:
-                self._last[mac] = kernel.link_of(message, "", ())
-            return str(mac)
-        return ""
+        if not self._is_nic(link):
+            return ""
+        self._last[link.mac] = links.value_of(link)
+        return link.mac
 
-    def _look_at_near_end(self, eni: Eni, far: Any, *, thorough: bool) -> None:
+    def _forget_position(self, link: netlink.Link) -> None:
+        """Where a NIC that has moved on is now, it may have an id that another namespace had."""
+        if self._is_nic(link):
+            self._positions.pop(link.mac, None)
+
+    def _is_nic(self, link: netlink.Link) -> bool:
+        return link.mac in self._enis and links.kind_of(link) == self._backend
+
+    def _look_at_near_end(self, eni: Eni, far: netlink.Link, *, thorough: bool) -> None:
         """Ask for a near end that has moved, where it is now: listing the far end has given that namespace an id.
 
         From then on messages tell its changes; but none tells those of the alias and the altnames while it is down.
         """
-        nsid = far.get_attr("IFLA_LINK_NETNSID")
-        position = (None if nsid == _NSID_NOT_ASSIGNED else nsid, far.get_attr("IFLA_LINK"))
+        position = links.peer_of(far)
         last = self._last.get(eni.mac)
-        is_quiet = position[0] != self._home_nsid and last is not None and not last.up
-        if None in position or not (position != self._positions.get(eni.mac) or (thorough and is_quiet)):
+        is_quiet = position.nsid != self._home_nsid and last is not None and not last.up
+        if position.nsid is None or position.ifindex is None:
             return
-        with contextlib.suppress(pyroute2.NetlinkError):  # it moved on since; its messages will tell
-            for message in self._fabric.link("get", index=position[1], if_netnsid=position[0]):
-                self._remember(message)
-            self._positions[eni.mac] = position
+        if position != self._positions.get(eni.mac) or (thorough and is_quiet):
+            with contextlib.suppress(plugin_errors.KernelError):  # it moved on since; its messages will tell
+                self._remember(self._far_ends.link_in(position.nsid, position.ifindex))
+                self._positions[eni.mac] = position
 
     def _as_the_kernel_returns(self, was: Link) -> Link:
         """Which name, ifindex and altnames a NIC keeps on its way to the initial netns.
@@ -206,7 +206,7 @@ class Hardware:
         Source: incidents P1, P2, P3 (measured with virtio NICs); ``net/core/dev.c`` default_device_exit_net: the
         ``dev<ifindex>`` that takes the place of a taken name has the ifindex that the NIC had inside.
         """
-        at_home = [kernel.link_of(link, "", ()) for link in kernel.whole(self._initial.get_links)]
+        at_home = self._at_home.links()
         taken = {name for link in at_home for name in (link.name, *link.altnames)}
         spare = (f"dev{number}" for number in range(len(taken) + 1))
         wanted = (was.name, *((f"dev{was.ifindex}",) if was.ifindex else ()), *spare)
@@ -261,12 +261,13 @@ class Hardware:
             **({"index": near.ifindex} if near.ifindex else {}),
         )
         try:
-            (far,) = self._fabric.link("get", ifname=eni.id)
-            self._fabric.link("set", index=far["index"], master=self._bridge, state="up")
+            (far,) = self._far_ends.links(name=eni.id)
+            self._fabric.link("set", index=far.ifindex, master=self._bridge, state="up")
+            peer = links.peer_of(far)
             if is_plain:
-                self._home_nsid = far.get_attr("IFLA_LINK_NETNSID")
-            else:
-                self._dress(far.get_attr("IFLA_LINK"), near)
+                self._home_nsid = peer.nsid
+            elif peer.ifindex is not None:
+                self._dress(peer.ifindex, near)
         except BaseException:
             self._fabric.link("del", ifname=eni.id)
             raise
@@ -315,6 +316,8 @@ def _own_netns() -> int:
 def _translated(operation: str) -> Iterator[None]:
     try:
         yield
+    except plugin_errors.KernelError as error:
+        raise CloudFault(operation, error.errno, error.text) from error
     except pyroute2.NetlinkError as error:
         raise CloudFault(operation, error.code, os.strerror(error.code)) from error
     except OSError as error:

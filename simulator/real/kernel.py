@@ -19,24 +19,22 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import pyroute2
 
-from enim import addresses, netlink, rtnetlink
 from enim import effects as plugin_effects
 from enim import errors as plugin_errors
+from enim import netlink, rtnetlink
 from simulator import effects, syscalls
 from simulator.errors import KernelFault
 from simulator.model import Link
+from simulator.real import links
 
 Answer = TypeVar("Answer")
 
 _OWN_NETNS = "/proc/thread-self/ns/net"
 _NS_GET_NSTYPE = 0xB703  # linux/nsfs.h
-_NLM_F_DUMP_INTR = 0x10
-_DUMPS_MAX = 10  # of a list that changes while it is read
-_IFF_UP = 0x1
 _RTMGRP_LINK, _RTMGRP_IPV4_IFADDR, _RTMGRP_IPV6_IFADDR = 0x1, 0x10, 0x100
 
 
@@ -60,10 +58,10 @@ class Kernel:
                 return effects.NetnsView("", None)
             try:
                 status = os.fstat(namespace)
-                links = _links(f"/proc/thread-self/fd/{namespace}")
+                inside = _links(f"/proc/thread-self/fd/{namespace}")
             finally:
                 os.close(namespace)
-        link = next((dataclasses.replace(link, netns=path) for link in links if link.mac == mac), None)
+        link = next((dataclasses.replace(link, netns=path) for link in inside if link.mac == mac), None)
         return effects.NetnsView(f"{status.st_dev}:{status.st_ino}", link)
 
     def move_home(self, path: str, mac: str, name: str) -> None:
@@ -79,14 +77,8 @@ class Kernel:
 
     def restore(self, ifindex: int, name: str, mtu: int) -> None:
         """Carry out ``RestoreIdentity``. The name comes last: it may be taken, and the rest is done then."""
-        with _translated(f"restore {name}"), pyroute2.IPRoute() as route:
-            route.link("set", index=ifindex, state="down")
-            (shown,) = route.get_links(ifindex)
-            for altname in _altnames(shown):
-                route.link("property_del", index=ifindex, altname=altname)
-            route.flush_addr(index=ifindex)
-            route.link("set", index=ifindex, mtu=mtu, ifalias="")
-            route.link("set", index=ifindex, ifname=name)
+        with _translated(f"restore {name}"), links.Channel() as channel:
+            channel.restore(ifindex, name, mtu)
 
     def watch(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call back, from a thread of its own, when links or addresses of this netns change. Returns what ends that."""
@@ -171,40 +163,8 @@ def _watch(changes: socket.socket, stopped: int, callback: Callable[[], None]) -
 
 
 def _links(path: str) -> tuple[Link, ...]:
-    """By the plugins' own netlink code: the agent lists links within each ADD, and pyroute2 takes 3 ms for it."""
     with _translated(f"list the links of {path or 'the initial netns'}"), netlink.Channel(path) as channel:
-        texts: dict[int, list[str]] = {}
-        for ifindex, (family, number, length) in channel.all_addresses():
-            if not addresses.is_link_local(family, number):
-                texts.setdefault(ifindex, []).append(f"{addresses.text_of(family, number)}/{length}")
-        return tuple(
-            Link(
-                ifindex=link.ifindex,
-                name=link.name,
-                mac=link.mac,
-                mtu=link.mtu,
-                alias=link.alias,
-                altnames=tuple(sorted(link.altnames)),
-                addresses=tuple(texts.get(link.ifindex, ())),
-                up=link.up,
-                netns=path,
-            )
-            for link in channel.links()
-            if link.name != "lo"
-        )
-
-
-def whole(dump: Callable[[], Any]) -> tuple[Any, ...]:
-    """A list of pyroute2's at one moment: read again if it changed meanwhile, which pyroute2 does not mind.
-
-    Raises:
-        NetlinkError: EINTR: it changed during every reading.
-    """
-    for _attempt in range(_DUMPS_MAX):
-        messages = tuple(dump())
-        if not any(message["header"]["flags"] & _NLM_F_DUMP_INTR for message in messages):
-            return messages
-    raise pyroute2.NetlinkError(errno.EINTR)
+        return links.all_of(channel, path)
 
 
 def _open_if_netns(path: str) -> int | None:
@@ -228,26 +188,6 @@ def _open_if_netns(path: str) -> int | None:
         return namespace
     os.close(namespace)
     return None
-
-
-def link_of(shown: Any, netns: str, addresses: tuple[str, ...]) -> Link:
-    """A link message of pyroute2 as a value."""
-    return Link(
-        ifindex=shown["index"],
-        name=shown.get_attr("IFLA_IFNAME"),
-        mac=shown.get_attr("IFLA_ADDRESS") or "",
-        mtu=shown.get_attr("IFLA_MTU") or 0,
-        alias=shown.get_attr("IFLA_IFALIAS") or "",
-        altnames=_altnames(shown),
-        addresses=addresses,
-        up=bool(shown["flags"] & _IFF_UP),
-        netns=netns,
-    )
-
-
-def _altnames(shown: Any) -> tuple[str, ...]:
-    properties = shown.get_attr("IFLA_PROP_LIST")
-    return () if properties is None else tuple(sorted(properties.get_attrs("IFLA_ALT_IFNAME")))
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import socket
 import subprocess
 import time
@@ -10,14 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pyroute2
 import pytest
 
 from simulator import topology
-from simulator.real import cloud, echo, hardware, hardware_process, kernel
+from simulator.real import cloud, echo, hardware, hardware_process, kernel, links
 
 InLab = Callable[[Callable[[Path], Any]], Any]
 MAC = "02:e1:00:00:00:01"
+RTMGRP_LINK = 0x1
 A_WHILE_S = 0.1  # a pod lives longer than the hardware takes to notice that a NIC has moved
 
 
@@ -222,14 +223,14 @@ def test_nic_arrives_whole(in_lab: InLab, machine: Any, start_pod: Callable[...,
         pod.ip("link", "set", "eth0", "mtu", "1400", "alias", "eni1")
         pod.ip("link", "property", "add", "dev", "eth0", "altname", "uplink")
         pod.use()
-        with pyroute2.IPRoute() as changes:
-            changes.bind()
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as changes:
+            changes.bind((0, RTMGRP_LINK))  # of the initial netns alone
             pod.end()
             while True:
-                for message in changes.get():
-                    if message["event"] == "RTM_NEWLINK" and message.get_attr("IFLA_ADDRESS") == MAC:
-                        link = kernel.link_of(message, "", ())
-                        return link.alias, link.altnames, link.mtu
+                select.select([changes], [], [])
+                for heard in links.hear(changes):
+                    if heard.link.mac == MAC and not heard.is_gone:
+                        return heard.link.alias, heard.link.altnames, heard.link.mtu
 
     assert in_lab(die) == ("eni1", ("uplink",), 1400)
 

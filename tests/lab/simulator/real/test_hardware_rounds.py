@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from simulator import topology
 from simulator.errors import CloudFault
 from simulator.model import Link
 from simulator.real import hardware, kernel
+
+IFLA_LINK_NETNSID = 37
 
 InLab = Callable[[Callable[[Path], Any]], Any]
 
@@ -46,19 +49,14 @@ def test_bridge_with_the_mac_of_a_nic_is_not_taken_for_the_nic(in_lab: InLab, ma
     assert in_lab(die) == ["eth0", "lo"]
 
 
-class FarEnd:
-    """A far end as pyroute2 shows it."""
-
-    def __init__(self, **attributes: int) -> None:
-        self.get_attr = attributes.get
-
-
 def test_near_end_whose_namespace_is_dying_cannot_be_asked_for(in_lab: InLab) -> None:
     def look(_scratch: Path) -> None:
         made = hardware.Hardware()
         (eni,) = topology.enis(1)
         made.ensure([eni])
-        made._look_at_near_end(eni, FarEnd(IFLA_LINK_NETNSID=-1, IFLA_LINK=2), thorough=True)
+        (far,) = made._far_ends.links(name=eni.id)
+        far.attributes[IFLA_LINK_NETNSID] = (-1).to_bytes(4, sys.byteorder, signed=True)
+        made._look_at_near_end(eni, far, thorough=True)
 
     in_lab(look)
 

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pyroute2
 import pytest
 
 from simulator.effects import NetnsView
@@ -74,16 +73,6 @@ def test_netns_links_shows_those_of_a_namespace(in_lab: InLab, pod: Callable[...
     path, inside, at_home = in_lab(look)
     assert [(link.name, link.mac, link.netns) for link in inside] == [(LONGEST, MAC, path)]
     assert at_home == ["far1"]
-
-
-def test_whole_reads_again_a_list_that_changed_meanwhile() -> None:
-    changed, steady = {"header": {"flags": 0x12}}, {"header": {"flags": 0x2}}
-    readings = [[steady, changed], [changed], [steady, steady], [steady]]
-    assert kernel.whole(lambda: iter(readings.pop(0))) == (steady, steady)
-    assert kernel.whole(lambda: ()) == ()
-    with pytest.raises(pyroute2.NetlinkError) as caught:
-        kernel.whole(lambda: [changed])
-    assert caught.value.code == errno.EINTR
 
 
 # inspect
@@ -257,7 +246,7 @@ def test_restore_onto_a_taken_name_is_a_fault_and_the_rest_is_done(in_lab: InLab
 
 def test_restore_of_a_link_that_is_gone_is_a_fault(in_lab: InLab) -> None:
     fault = in_lab(lambda _: fault_of(lambda: kernel.Kernel().restore(77, "eni1", 1500)))
-    assert fault == ("restore eni1", errno.ENODEV, "No such device")
+    assert fault == ("restore eni1", errno.ENODEV, "no link has the index 77")
 
 
 def test_name_of_sixteen_bytes_is_a_fault(in_lab: InLab, machine: Any) -> None:
