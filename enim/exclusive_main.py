@@ -64,6 +64,17 @@ def delegate(effect: effects.Delegate) -> tuple[int, bytes]:
     return posix.waitstatus_to_exitcode(posix.waitpid(child, 0)[1]), stdout
 
 
+def move_out(effect: effects.MoveOut) -> bool:
+    """Bring a NIC home; while the kernel is at it, what a DEL of enim needs is loaded, which is what comes next."""
+    return rtnetlink.move_out(effect, _load_enim)
+
+
+def _load_enim() -> None:
+    from enim import commands, framing, settings, transport, verbs, wire  # noqa: PLC0415 -- not before they are needed
+
+    _ = verbs.COMMANDS, commands.delete, settings.owner, transport.round_trip, wire.encode_request, framing.split_head
+
+
 def is_own_enim(path: bytes) -> bool:
     """Whether this is the launcher of enim that was installed together with the one that started this process.
 
@@ -148,7 +159,7 @@ HANDLERS: "process.Handlers" = {
     **process.HANDLERS,
     effects.MoveIn: rtnetlink.move_in,
     effects.Configure: rtnetlink.configure,
-    effects.MoveOut: rtnetlink.move_out,
+    effects.MoveOut: move_out,
     effects.Addresses: rtnetlink.addresses_of,
     effects.Delegate: delegate,
 }

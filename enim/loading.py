@@ -55,8 +55,12 @@ def load(file: int, folder: str, name: str) -> ModuleType:
 
         def __getattr__(self, wanted: str) -> object:
             self.__class__ = ModuleType  # type: ignore[assignment]
-            offset, length = places[self.__name__.rpartition(".")[2]]
-            exec(marshal.loads(posix.pread(file, length, offset)), self.__dict__)  # noqa: S102, S302 -- as for a .pyc
+            try:
+                offset, length = places[self.__name__.rpartition(".")[2]]
+                exec(marshal.loads(posix.pread(file, length, offset)), self.__dict__)  # noqa: S102, S302 -- as a .pyc
+            except BaseException:
+                self.__class__ = Unread  # so that who asks next hears of it too
+                raise
             return getattr(self, wanted)
 
     def make(wanted: str) -> ModuleType:

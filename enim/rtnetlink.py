@@ -7,11 +7,14 @@ Rules:
       The kernel closes a link that is up before it moves it, so none is set down first: a refused move leaves it up.
     - The kernel tries the wanted name only *after* the move if the present one is free in the target: EEXIST may leave
       the link on the other side under its old name. So the name is looked up first, and after a refusal both sides are.
+    - The kernel waits in a move for what other processors may still read (``rcu_barrier``), 4 ms or 20. Another thread
+      has the interpreter then; it is at its end before anything else is done here.
 
 Source: net/core/rtnetlink.c ``do_setlink``, net/core/dev.c ``__dev_change_net_namespace``; measured on Linux 6.18;
 contract A12, incidents K2 to K10, P3.
 """
 
+import _thread
 import errno
 import posix
 import time
@@ -20,7 +23,7 @@ from enim import addresses, effects, errors, netlink
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 DAD_TIMEOUT_MS = 5000  # as containernetworking's SettleAddresses
 DAD_POLL_MS = 20
@@ -61,11 +64,16 @@ def move_in(effect: effects.MoveIn) -> int:
         return arrived.ifindex
 
 
-def move_out(effect: effects.MoveOut) -> bool:
+def move_out(effect: effects.MoveOut, meanwhile: "Callable[[], None] | None" = None) -> bool:
     """Move a link of ``netns`` into this one, under ``name`` or a free ``dev%d``; False if there is no such link.
 
     Those of its altnames that are taken here are dropped, as the kernel does when a netns ends (incidents P3).
-    Raises KernelError; then it is still there, as it was.
+
+    Args:
+        meanwhile: what can be done while the kernel waits, by another thread; what it fails at is not told.
+
+    Raises:
+        KernelError: it is still there, as it was.
     """
     operation = f"move {effect.ifname} out of {effect.netns} as {effect.name}"
     with netlink.Channel() as home, netlink.Channel(effect.netns) as pod:
@@ -76,8 +84,10 @@ def move_out(effect: effects.MoveOut) -> bool:
             for altname in link.altnames:
                 if altname == effect.name or home.is_taken(altname):
                     pod.drop_altname(link.ifindex, altname)
+            name = _free_name(effect.name, home)
             try:
-                pod.rename(operation, link.ifindex, _free_name(effect.name, home), "", home)
+                with _Beside(meanwhile):
+                    pod.rename(operation, link.ifindex, name, "", home)
             except errors.KernelError as error:
                 if pod.link(name=link.name) is None and _finish_half_move(link, home):
                     return True
@@ -114,6 +124,37 @@ def addresses_of(effect: effects.Addresses) -> frozenset[tuple[int, int, int]]:
         if link is None:
             raise errors.KernelError(f"look at {effect.ifname} in {effect.netns}", errno.ENODEV, "it is not there")
         return pod.addresses(link.ifindex)
+
+
+class _Beside:
+    """A ``with`` block that lasts until another thread has done ``task``, too."""
+
+    __slots__ = ("_done", "_task")
+
+    def __init__(self, task: "Callable[[], None] | None") -> None:
+        self._task = task
+        self._done = _thread.allocate_lock()
+
+    def __enter__(self) -> None:
+        if self._task is None:
+            return
+        _ = errors.KernelError  # what may be needed in the block is not loaded by two threads at once
+        self._done.acquire()
+        try:
+            _thread.start_new_thread(self._run, (self._task,))
+        except RuntimeError:  # there are no more threads to be had
+            self._done.release()
+
+    def __exit__(self, *_: object) -> None:
+        self._done.acquire()
+
+    def _run(self, task: "Callable[[], None]") -> None:
+        try:
+            task()
+        except Exception:  # noqa: BLE001, S110 -- whoever needs what it failed at will meet the failure
+            pass
+        finally:
+            self._done.release()
 
 
 def _free_name(name: str, home: netlink.Channel) -> str:
