@@ -150,3 +150,21 @@ def portable(error: BaseException) -> BaseException:
     except Exception:  # noqa: BLE001 - whatever a foreign class does
         copy = None
     return error if type(copy) is type(error) else RuntimeError(f"{type(error).__name__}: {error}")
+
+
+@pytest.fixture(scope="session")
+def figures() -> Callable[[bytes], dict[str, float]]:
+    """A function that reads metrics as Prometheus does: ``name{label="value"}`` → the figure."""
+    from prometheus_client import parser  # noqa: PLC0415 - not every tier has it
+
+    def read(body: bytes) -> dict[str, float]:
+        found: dict[str, float] = {}
+        for family in parser.text_string_to_metric_families(body.decode()):
+            for sample in family.samples:
+                labels = ",".join(f'{name}="{value}"' for name, value in sample.labels.items())
+                key = f"{sample.name}{{{labels}}}" if labels else sample.name
+                assert key not in found, f"{key} is there twice"
+                found[key] = sample.value
+        return found
+
+    return read
