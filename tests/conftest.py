@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
 import pickle
 import shutil
@@ -168,3 +169,29 @@ def figures() -> Callable[[bytes], dict[str, float]]:
         return found
 
     return read
+
+
+@pytest.fixture(scope="session")
+def assert_documented() -> Callable[..., None]:
+    """A function that fails unless the agent's OpenAPI document describes an answer: its status, its type, its body."""
+    import jsonschema  # noqa: PLC0415 - as above
+
+    from simulator.agent import openapi  # noqa: PLC0415 - the plugins' tests do without the simulator
+
+    document = json.loads(json.dumps(openapi.document()))
+
+    def check(method: str, path: str, reply: Any, answer: str = "") -> None:
+        """``answer``: its key among the operation's, if that is not its status."""
+        described = document["paths"][path][method.lower()]["responses"][answer or str(reply.status)]
+        if "$ref" in described:
+            described = document["components"]["responses"][described["$ref"].rpartition("/")[2]]
+        media_type = reply.content_type.partition(";")[0]
+        content = described.get("content", {})
+        assert (media_type in content) or (media_type, reply.body, content) == ("", b"", {}), (media_type, content)
+        if content:
+            value = json.loads(reply.body) if media_type == "application/json" else reply.body.decode()
+            schema = {**content[media_type]["schema"], "components": document["components"]}
+            checker = jsonschema.Draft202012Validator.FORMAT_CHECKER
+            jsonschema.Draft202012Validator(schema, format_checker=checker).validate(value)
+
+    return check

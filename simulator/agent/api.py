@@ -18,13 +18,14 @@ JSON, TEXT = "application/json", "text/plain"
 ENI, HEALTH = "/v1/eni", "/v1/healthz"
 # Of this project's agent alone (design D10).
 ATTACHMENTS, COLLECT = "/v1/x-enim/attachments", "/v1/x-enim/gc"
-METRICS = "/v1/x-enim/metrics"
+METRICS, OPENAPI = "/v1/x-enim/metrics", "/v1/x-enim/openapi.json"
 METHODS: Mapping[str, tuple[str, ...]] = {
     ENI: ("DELETE", "POST"),
     HEALTH: ("GET",),
     ATTACHMENTS: ("GET",),
     COLLECT: ("POST",),
     METRICS: ("GET",),
+    OPENAPI: ("GET",),
 }
 _OFFERED: Mapping[str, str] = {METRICS: TEXT}  # the media type of its answers; of all others it is JSON
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from enim import wire
 from simulator import errors
-from simulator.agent import api, collect, metrics, pool, reclaim, wishes
+from simulator.agent import api, collect, metrics, openapi, pool, reclaim, wishes
 from simulator.agent.ledger import Add, Ledger, is_same, only
 from simulator.agent.refusal import Refused
 from simulator.effects import Flow, InspectNetns, ListLinks, NetnsView, Now
@@ -41,6 +41,7 @@ class Agent:
             ("GET", api.ATTACHMENTS): lambda request: collect.attachments(self._ledger, request),
             ("POST", api.COLLECT): lambda request: collect.collect(self._ledger, request),
             ("GET", api.METRICS): lambda _: metrics.metrics(self._ledger),
+            ("GET", api.OPENAPI): lambda _: api.answer(openapi.document()),
         }
 
     def records(self) -> tuple[EniRecord, ...]:

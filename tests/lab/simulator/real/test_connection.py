@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from enim import wire
+from simulator.agent import api
 from simulator.errors import InvariantBroken
 from simulator.real import connection
 
@@ -320,3 +321,39 @@ def test_who_looks_on_and_fails_costs_no_client_its_answer(
 
     assert exchange(connect(served=fail), CLOSE_POST).endswith(b"POST /v1/eni ns/pod ")
     assert "ZeroDivisionError" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("status", "sent"),
+    [
+        (400, b"BREW\r\n\r\n"),
+        (408, b"GET /v1/healthz HTTP/1.1\r\n"),
+        (413, b"GET / HTTP/1.1\r\nContent-Length: 9999999\r\n\r\n"),
+        (431, b"GET / HTTP/1.1\r\nX: " + b"x" * 70_000),
+        (501, b"GET / HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n"),
+        (505, b"GET / HTTP/3.0\r\n\r\n"),
+    ],
+)
+def test_break_of_http_is_answered_as_the_openapi_document_says_of_every_operation(
+    connect: Connect, assert_documented: Callable[..., None], status: int, sent: bytes
+) -> None:
+    client = connect(read_timeout_ms=100)
+    client.sendall(sent)
+    reply = wire.decode_reply(read_until_close(client), closed=True)
+    assert reply is not None
+    assert reply.status == status
+    for path, methods in api.METHODS.items():
+        for method in methods:
+            assert_documented(method, path, reply, "default")
+
+
+def test_bug_is_answered_as_the_openapi_document_says_of_every_operation(
+    connect: Connect, assert_documented: Callable[..., None]
+) -> None:
+    def handle(request: wire.Request) -> wire.Reply:
+        raise KeyError("netns")
+
+    reply = wire.decode_reply(exchange(connect(handle), CLOSE_POST), closed=True)
+    for path, methods in api.METHODS.items():
+        for method in methods:
+            assert_documented(method, path, reply)
