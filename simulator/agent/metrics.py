@@ -46,7 +46,7 @@ def _of_pool(ledger: Ledger) -> Iterable[Family]:
     yield Family(
         f"{PREFIX}evidence_actions_total",
         "counter",
-        "Changes of an ENI's state that evidence has led to, without a request.",
+        "What evidence has led the agent to do with an ENI, without a request.",
         _each("action", reclaim.ACTIONS, ledger.counts.evidence),
     )
     yield Family(
@@ -58,7 +58,7 @@ def _of_pool(ledger: Ledger) -> Iterable[Family]:
     yield Family(
         f"{PREFIX}events_total",
         "counter",
-        "Events that became durable in the journal: every change of an ENI's state.",
+        "Events that became durable in the journal, by their kind.",
         _each("kind", pool.KINDS, events),
     )
 
