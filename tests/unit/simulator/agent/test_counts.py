@@ -43,3 +43,13 @@ def test_evidence_counts_apart_from_what_requests_do(hands: Any) -> None:
     hands.settle(after_ms=30_001)
     assert counts(hands).evidence == {"freed": 3, "reclaimed": 1}
     assert counts(hands).events["reclaimed"] == 1
+
+
+def test_evidence_that_the_journal_refuses_does_not_count(hands: Any, store_fault: Exception) -> None:
+    hands.occupy()
+    before = counts(hands).evidence.copy()
+    hands.faults[Persist] = store_fault
+    hands.end_netns("/run/netns/c1")
+    hands.settle()
+    hands.settle(after_ms=30_001)
+    assert (counts(hands).evidence, counts(hands).write_failures > 0) == (before, True)
