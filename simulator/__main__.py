@@ -166,13 +166,16 @@ def lint(paths: tuple[Path, ...]) -> None:
 
 
 @main.command()
-def schema() -> None:
-    """Print the JSON Schema of scenario files, for editors."""
+@click.argument("what", type=click.Choice(["scenario", "agent"]), default="scenario")
+def schema(what: str) -> None:
+    """Print the JSON Schema of scenario files, for editors; or of the agent the OpenAPI document, for its clients."""
     import json
 
+    from simulator.agent import openapi
     from simulator.scenario import schema as scenario_schema
 
-    click.echo(json.dumps(scenario_schema.Scenario.model_json_schema(by_alias=True), indent=2))
+    document = openapi.document() if what == "agent" else scenario_schema.Scenario.model_json_schema(by_alias=True)
+    click.echo(json.dumps(document, indent=2))
 
 
 def _library() -> tuple[Path, ...]:
@@ -190,6 +193,8 @@ def agent(socket: Path, state: Path, enis: int, control: Path | None) -> None:
     """Serve /v1/eni as the node agent does, with fake ENIs in the network namespace this is started in.
 
     The ENIs belong to a hardware process that outlives the agent, as real ones would.
+
+    GET /v1/x-enim/metrics on the same socket is for Prometheus, GET /v1/x-enim/openapi.json says all that is served.
     """
     from simulator.real import server
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 from enim import wire
-from simulator.model import Eni, Link, PluginCall, PluginOutcome, Served, Snapshot
+from simulator.model import Durations, Eni, Link, PluginCall, PluginOutcome, Served, Snapshot
 
 Answer = TypeVar("Answer")
 
@@ -92,6 +92,23 @@ class RestoreIdentity(Effect):
     ifindex: int
     name: str
     mtu: int
+
+
+@dataclass(frozen=True, slots=True)
+class Measure(Effect):
+    """Outcome: ``Measures``, what only whoever drives the agent can tell of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measures:
+    """What was measured of one agent from its start on, and of its journal now; None: that cannot be told.
+
+    ``requests``: (method, path, status) → how long the requests took that were answered so (``agent.timings``).
+    """
+
+    requests: Mapping[tuple[str, str, int], Durations] = field(default_factory=dict)
+    journal_entries: int | None = None
+    journal_bytes: int | None = None
 
 
 class Agent(Protocol):

@@ -170,6 +170,19 @@ class Served:
 
 
 @dataclass(frozen=True, slots=True)
+class Durations:
+    """How long some requests took.
+
+    Args:
+        counts: how many fell into each bucket of ``agent.timings``.
+        sum_s: of all of them, seconds.
+    """
+
+    counts: tuple[int, ...]
+    sum_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """What can be seen from outside at one moment: the agent's records and the kernel's links.
 

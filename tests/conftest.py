@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
 import pickle
 import shutil
@@ -150,3 +151,47 @@ def portable(error: BaseException) -> BaseException:
     except Exception:  # noqa: BLE001 - whatever a foreign class does
         copy = None
     return error if type(copy) is type(error) else RuntimeError(f"{type(error).__name__}: {error}")
+
+
+@pytest.fixture(scope="session")
+def figures() -> Callable[[bytes], dict[str, float]]:
+    """A function that reads metrics as Prometheus does: ``name{label="value"}`` → the figure."""
+    from prometheus_client import parser  # noqa: PLC0415 - not every tier has it
+
+    def read(body: bytes) -> dict[str, float]:
+        found: dict[str, float] = {}
+        for family in parser.text_string_to_metric_families(body.decode()):
+            for sample in family.samples:
+                labels = ",".join(f'{name}="{value}"' for name, value in sample.labels.items())
+                key = f"{sample.name}{{{labels}}}" if labels else sample.name
+                assert key not in found, f"{key} is there twice"
+                found[key] = sample.value
+        return found
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def assert_documented() -> Callable[..., None]:
+    """A function that fails unless the agent's OpenAPI document describes an answer: its status, its type, its body."""
+    import jsonschema  # noqa: PLC0415 - as above
+
+    from simulator.agent import openapi  # noqa: PLC0415 - the plugins' tests do without the simulator
+
+    document = json.loads(json.dumps(openapi.document()))
+
+    def check(method: str, path: str, reply: Any, answer: str = "") -> None:
+        """``answer``: its key among the operation's, if that is not its status."""
+        described = document["paths"][path][method.lower()]["responses"][answer or str(reply.status)]
+        if "$ref" in described:
+            described = document["components"]["responses"][described["$ref"].rpartition("/")[2]]
+        media_type = reply.content_type.partition(";")[0]
+        content = described.get("content", {})
+        assert (media_type in content) or (media_type, reply.body, content) == ("", b"", {}), (media_type, content)
+        if content:
+            value = json.loads(reply.body) if media_type == "application/json" else reply.body.decode()
+            schema = {**content[media_type]["schema"], "components": document["components"]}
+            checker = jsonschema.Draft202012Validator.FORMAT_CHECKER
+            jsonschema.Draft202012Validator(schema, format_checker=checker).validate(value)
+
+    return check

@@ -13,15 +13,21 @@ from typing import Any
 from enim import wire
 from simulator.model import Eni
 
-JSON = "application/json"
+JSON, TEXT = "application/json", "text/plain"
 
-ATTACHMENTS, COLLECT = "/v1/x-enim/attachments", "/v1/x-enim/gc"  # of this project's agent alone (design D10)
+ENI, HEALTH = "/v1/eni", "/v1/healthz"
+# Of this project's agent alone (design D10).
+ATTACHMENTS, COLLECT = "/v1/x-enim/attachments", "/v1/x-enim/gc"
+METRICS, OPENAPI = "/v1/x-enim/metrics", "/v1/x-enim/openapi.json"
 METHODS: Mapping[str, tuple[str, ...]] = {
-    "/v1/eni": ("DELETE", "POST"),
-    "/v1/healthz": ("GET",),
+    ENI: ("DELETE", "POST"),
+    HEALTH: ("GET",),
     ATTACHMENTS: ("GET",),
     COLLECT: ("POST",),
+    METRICS: ("GET",),
+    OPENAPI: ("GET",),
 }
+_OFFERED: Mapping[str, str] = {METRICS: TEXT}  # the media type of its answers; of all others it is JSON
 
 TRY_AGAIN = "please retry"
 NO_POD = f"failed to get pod, {TRY_AGAIN}"
@@ -38,8 +44,9 @@ def refuse(request: wire.Request) -> wire.Reply | None:
     content_type = request.header("content-type").partition(";")[0].strip().lower()
     if request.method == "POST" and request.body and content_type != JSON:
         return fault(415, f'unsupported media type "{content_type}", only [{JSON}] are allowed')
-    if not _accepts_json(request.header("accept")):
-        return fault(406, f"unsupported media type requested, only [{JSON}] are available")
+    offered = _OFFERED.get(request.path, JSON)
+    if not _accepts(request.header("accept"), offered):
+        return fault(406, f"unsupported media type requested, only [{offered}] are available")
     return None
 
 
@@ -94,9 +101,9 @@ def _address(eni: Eni, ip: str, cidr: str, gateway: str, ifindex: int) -> dict[s
     }
 
 
-def _accepts_json(accept: str) -> bool:
+def _accepts(accept: str, offered: str) -> bool:
     ranges = [part.partition(";")[0].strip().lower() for part in accept.split(",") if part.strip()]
-    return not ranges or any(one in ("*/*", "application/*", JSON) for one in ranges)
+    return not ranges or any(one in ("*/*", f"{offered.partition('/')[0]}/*", offered) for one in ranges)
 
 
 def _json(value: Any) -> bytes:

@@ -23,6 +23,7 @@ from enim import wire
 from simulator import errors
 from simulator.agent import api, pool
 from simulator.agent.ledger import Ledger
+from simulator.agent.refusal import Refused
 from simulator.effects import Flow, InspectNetns, Now
 from simulator.model import Attachment, Eni
 
@@ -46,11 +47,11 @@ def attachments(ledger: Ledger, request: wire.Request) -> wire.Reply:
 
 
 def collect(ledger: Ledger, request: wire.Request) -> Flow[wire.Reply]:
-    """Take back what a runtime's list omits. What is busy, or came meanwhile, is kept."""
+    """Take back what a runtime's list omits. What is busy, or came meanwhile, is kept. Raises ``Refused``."""
     try:
         valid = parse(request.body)
     except ValueError as error:
-        return api.fault(400, str(error))
+        raise Refused("malformed", str(error), 400) from error
     reclaimed: list[str] = []
     kept: list[dict[str, str]] = []
     omitted = [entry for entry in _held(ledger) if _is_omitted(entry, valid)]
@@ -60,12 +61,14 @@ def collect(ledger: Ledger, request: wire.Request) -> Flow[wire.Reply]:
             reason = "another request is at work on it"
         if reason:
             kept.append({"eni": entry.eni.id, "reason": reason})
+            ledger.counts.collected["kept"] += 1
             continue
         with ledger.hold(entry.eni.id):
             now_ns = yield Now()
             told = f"the runtime's list for {valid.network} omits {entry.attachment}"
             yield from ledger.commit(pool.event("reclaimed", entry.eni.id, now_ns, told))
         reclaimed.append(entry.eni.id)
+        ledger.counts.collected["reclaimed"] += 1
     return api.answer({"reclaimed": reclaimed, "kept": kept})
 
 

@@ -9,26 +9,15 @@ Source: design D6 (one ENI per owner), D7, D10, D13; contract C2 to C4 and D2, D
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from enim import wire
 from simulator import errors
-from simulator.agent import api, collect, pool, reclaim, wishes
+from simulator.agent import api, collect, metrics, openapi, pool, reclaim, wishes
 from simulator.agent.ledger import Add, Ledger, is_same, only
+from simulator.agent.refusal import Refused
 from simulator.effects import Flow, InspectNetns, ListLinks, NetnsView, Now
 from simulator.model import Attachment, Eni, EniRecord, Link
-
-
-class Refused(Exception):
-    """This request is answered with an error, and changes nothing more.
-
-    ``status`` 409 says that nothing was allocated, and that what the container has is untouched: the plugin sends no
-    DELETE after it. After a 500 it does.
-    """
-
-    def __init__(self, text: str, status: int = 500) -> None:
-        super().__init__(text)
-        self.reply = api.error(status, text)
 
 
 class Agent:
@@ -45,6 +34,15 @@ class Agent:
     def __init__(self, enis: Sequence[Eni], events: Iterable[pool.Event]) -> None:
         self._ledger = Ledger(pool.Pool.replay(enis, events))
         self._reclaimer = reclaim.Reclaimer(self._ledger)
+        self._routes: Mapping[tuple[str, str], Callable[[wire.Request], wire.Reply | Flow[wire.Reply]]] = {
+            ("POST", api.ENI): self._add,
+            ("DELETE", api.ENI): self._delete,
+            ("GET", api.HEALTH): lambda _: self._health(),
+            ("GET", api.ATTACHMENTS): lambda request: collect.attachments(self._ledger, request),
+            ("POST", api.COLLECT): lambda request: collect.collect(self._ledger, request),
+            ("GET", api.METRICS): lambda _: metrics.metrics(self._ledger),
+            ("GET", api.OPENAPI): lambda _: api.answer(openapi.document()),
+        }
 
     def records(self) -> tuple[EniRecord, ...]:
         """What the agent says of each ENI it ever knew, in the order of their ids."""
@@ -65,18 +63,13 @@ class Agent:
         if refused is not None:
             return refused
         try:
-            if request.path == "/v1/healthz":
-                return self._health()
-            if request.path == api.ATTACHMENTS:
-                return collect.attachments(self._ledger, request)
-            if request.path == api.COLLECT:
-                return (yield from collect.collect(self._ledger, request))
-            if request.method == "DELETE":
-                return (yield from self._delete(request))
-            return (yield from self._add(request))
+            answer = self._routes[request.method, request.path](request)
+            return answer if isinstance(answer, wire.Reply) else (yield from answer)
         except Refused as refusal:
+            self._ledger.counts.refusals[refusal.reason] += 1
             return refusal.reply
         except errors.WorldFault as failure:
+            self._ledger.counts.refusals["fault"] += 1
             return api.error(500, f"{failure}, {api.TRY_AGAIN}")
 
     def _health(self) -> wire.Reply:
@@ -91,12 +84,12 @@ class Agent:
         try:
             wanted = wishes.parse(request.body)
         except ValueError as error:
-            return api.fault(400, str(error))
+            raise Refused("malformed", str(error), 400) from error
         owner, attachment = request.parameter("owner"), _attachment(request)
         if not api.is_owner(owner):
-            return api.error(500, api.NO_POD)
+            raise Refused("no_owner", api.NO_POD)
         if not attachment.container_id:  # no DEL could ever name what it would get (I7)
-            return api.fault(400, "containerID is missing")
+            raise Refused("malformed", "containerID is missing", 400)
         self._refuse_clash(attachment, owner)
         add = Add(attachment, owner)
         self._ledger.adds.append(add)
@@ -109,14 +102,16 @@ class Agent:
         """What cannot change while this ADD is in flight: its being there keeps the others out."""
         ledger = self._ledger
         if ledger.in_flight(attachment, owner):
-            raise Refused(f"an ADD of {attachment} is in flight, {api.TRY_AGAIN}", 409)
+            raise Refused("in_flight", f"an ADD of {attachment} is in flight, {api.TRY_AGAIN}", 409)
         others = [(one.attachment, one.owner) for one in ledger.pool.entries() if one.attachment is not None]
         for other, other_owner in (*others, *((add.attachment, add.owner) for add in ledger.adds)):
             if other == attachment and other_owner != owner:
-                raise Refused(f"{attachment} is attached for {other_owner}, not for {owner}", 409)
+                raise Refused("other_owner", f"{attachment} is attached for {other_owner}, not for {owner}", 409)
             is_container = other.container_id == attachment.container_id and other_owner == owner
             if is_container and not is_same(attachment, owner, other, owner):
-                raise Refused(f"container {other.container_id} of {owner} already holds an ENI as {other}", 409)
+                raise Refused(
+                    "holds_another", f"container {other.container_id} of {owner} already holds an ENI as {other}", 409
+                )
 
     def _attach(self, add: Add, netns: str, wanted: wishes.Wishes) -> Flow[wire.Reply]:
         """Answer an ADD that clashes with nothing; its attachment may have its ENI already."""
@@ -129,11 +124,11 @@ class Agent:
         if entry is None:
             return (yield from self._attach_new(add, netns, wanted))
         if entry.state == pool.SUPERSEDED:
-            raise Refused(f"{add.attachment} was superseded: {entry.reason}, {api.TRY_AGAIN}")
+            raise Refused("superseded", f"{add.attachment} was superseded: {entry.reason}, {api.TRY_AGAIN}")
         try:
             return (yield from self._attach_again(add, entry, netns, wanted))
         except errors.WorldFault as fault:
-            raise Refused(f"{fault}, {api.TRY_AGAIN}", 409) from fault
+            raise Refused("fault", f"{fault}, {api.TRY_AGAIN}", 409) from fault
 
     def _attach_again(self, add: Add, entry: pool.Entry, netns: str, wanted: wishes.Wishes) -> Flow[wire.Reply]:
         """The same ADD again: the ENI it has, never a second one (design D6 a).
@@ -142,15 +137,17 @@ class Agent:
         """
         eni = entry.eni
         if not wanted.are_granted_by(eni):
-            raise Refused(f"{add.attachment} already holds {eni.id}, which does not have {wanted.text}", 409)
+            raise Refused(
+                "nothing_suits", f"{add.attachment} already holds {eni.id}, which does not have {wanted.text}", 409
+            )
         at_home = only((yield ListLinks()), eni.mac)
         view = yield from self._inspect(netns, eni.mac)
         if at_home is None and view.link is None:
             place = f"neither at home nor in {netns or 'a netns that was named'}"
-            raise Refused(f"{eni.id} is {place}, {api.TRY_AGAIN}", 409)
+            raise Refused("nic_elsewhere", f"{eni.id} is {place}, {api.TRY_AGAIN}", 409)
         now_ns = yield Now()
         if self._ledger.pool.entry(eni.id) is not entry or self._ledger.is_held(eni.id) or add.dropped:
-            raise Refused(f"{add.attachment} changed while its ADD was in flight, {api.TRY_AGAIN}", 409)
+            raise Refused("given_up", f"{add.attachment} changed while its ADD was in flight, {api.TRY_AGAIN}", 409)
         ifindex = entry.ifindex if at_home is None else at_home.ifindex
         with self._ledger.hold(eni.id):
             where: dict[str, str | int] = {"netns": netns, "identity": view.identity, "ifindex": ifindex}
@@ -165,7 +162,9 @@ class Agent:
         view = yield from self._inspect(netns, entry.eni.mac)
         if at_home is None and view.link is None:
             where = f"neither at home nor in {netns or 'a netns that was named'}"
-            raise Refused(f"{api.NONE_AVAILABLE}: {entry.eni.id} ({wanted.text}) is {where}, {api.TRY_AGAIN}")
+            raise Refused(
+                "nic_elsewhere", f"{api.NONE_AVAILABLE}: {entry.eni.id} ({wanted.text}) is {where}, {api.TRY_AGAIN}"
+            )
         self._refuse_dropped(add)
         ifindex = entry.ifindex if at_home is None else at_home.ifindex
         fields = _fields(add, netns, ifindex)
@@ -196,7 +195,7 @@ class Agent:
         listed = [entry.eni for entry in self._ledger.pool.entries() if entry.listed]
         suitable = [eni for eni in listed if wanted.are_granted_by(eni)]
         if wanted.text and not suitable:
-            raise Refused(f"no ENI of this node has {wanted.text}; nothing was allocated")
+            raise Refused("nothing_suits", f"no ENI of this node has {wanted.text}; nothing was allocated")
         if wanted.names_device:  # reconcile may just be noting that the NIC went away
             yield from self._wait(lambda: not any(self._ledger.is_held(eni.id) for eni in suitable))
         links = yield ListLinks()
@@ -212,8 +211,10 @@ class Agent:
         entries = [self._ledger.pool.entry(eni.id) for eni in suitable]
         available = [entry for entry in entries if is_available(entry)]
         if not available:
+            if not wanted.text:
+                raise Refused("no_free_eni", api.NONE_AVAILABLE)
             states_text = ", ".join(f"{entry.eni.id} ({wanted.text}) is {entry.state}" for entry in entries)
-            raise Refused(f"{api.NONE_AVAILABLE}: {states_text}" if wanted.text else api.NONE_AVAILABLE)
+            raise Refused("wanted_eni_taken", f"{api.NONE_AVAILABLE}: {states_text}")
         chosen = min(available, key=lambda entry: (entry.since_ns, pool.order(entry.eni.id)))
         return chosen, only(links, chosen.eni.mac)
 
@@ -282,11 +283,11 @@ class Agent:
 
     def _wait(self, is_ready: Callable[[], object]) -> Flow[None]:
         if not (yield from self._ledger.wait_until(is_ready)):
-            raise Refused(f"another request of this pod takes too long, {api.TRY_AGAIN}")
+            raise Refused("took_too_long", f"another request of this pod takes too long, {api.TRY_AGAIN}")
 
     def _refuse_dropped(self, add: Add) -> None:
         if add.dropped:
-            raise Refused(f"ADD of {add.attachment} was given up: {add.dropped}, {api.TRY_AGAIN}")
+            raise Refused("given_up", f"ADD of {add.attachment} was given up: {add.dropped}, {api.TRY_AGAIN}")
 
 
 def _attachment(request: wire.Request) -> Attachment:
@@ -306,4 +307,6 @@ def _refuse_stranger(attachment: Attachment, owner: str, recorded: str) -> None:
     What a plugin sends that has lost its CNI_ARGS is ``<network>/<container id>`` (design D3).
     """
     if owner not in ("", recorded, f"{attachment.network}/{attachment.container_id}"):
-        raise Refused(f"{attachment} is attached for {recorded}, not for {owner}; nothing was released", 409)
+        raise Refused(
+            "other_owner", f"{attachment} is attached for {recorded}, not for {owner}; nothing was released", 409
+        )

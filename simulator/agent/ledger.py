@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from simulator import errors
 from simulator.agent import pool
+from simulator.agent.counts import Counts
 from simulator.effects import Flow, Now, Persist, WaitForChange
 from simulator.model import Attachment, EniId, Link
 
@@ -69,6 +70,7 @@ class Ledger:
         self.pool = entries
         self.adds: list[Add] = []  # in the order of their arrival
         self.fault = ""
+        self.counts = Counts()
         self._held: set[EniId] = set()
         self._committing: set[str] = set()  # owners for whom an ADD is being acknowledged
 
@@ -156,5 +158,7 @@ class Ledger:
             yield Persist(events)
         except errors.StoreFault as fault:
             self.fault = str(fault)
+            self.counts.write_failures += 1
             raise
         self.fault = ""
+        self.counts.events.update(event["kind"] for event in events)

@@ -61,6 +61,9 @@ TRANSITIONS: Mapping[tuple[str, str], str] = {
     (QUARANTINED, "returned"): RETURNING,  # seen at home
 }
 
+# Every kind of event that changes an ENI; a snapshot changes none.
+KINDS = tuple(dict.fromkeys(kind for _, kind in TRANSITIONS))
+
 # Kind of event → the fields of the entry that it sets.
 FIELDS: Mapping[str, tuple[str, ...]] = {
     "reserved": ("owner", "netns", "ifindex"),  # and network, container_id, ifname: the attachment

@@ -93,6 +93,9 @@ ROWS: tuple[Row, ...] = (
     Row(pool.QUARANTINED, UNLISTED, KEEP),
 )
 
+# The kinds of event that a row can lead to, whatever way it goes.
+ACTIONS = tuple(dict.fromkeys([*(row.event for row in ROWS if row.event), "quarantined", "delayed"]))
+
 TABLE: Mapping[tuple[str, str], Row] = {(row.state, row.sight): row for row in ROWS}
 
 
@@ -301,6 +304,8 @@ class Reclaimer:
         except errors.StoreFault:
             for row, entry in rows:
                 yield from self._back_off(row, entry)
+        else:
+            self._ledger.counts.evidence.update(event["kind"] for event in events)
 
     def _back_off(self, row: Row, entry: pool.Entry) -> Flow[None]:
         pace = self._paces.get(entry.eni.id)

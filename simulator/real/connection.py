@@ -40,8 +40,8 @@ class Connection:
         client: the connected socket; whoever made it closes it.
         handle: answers one request; anything that it raises but ``NoAnswer`` is a bug.
         panicked: told of such a bug after the client was.
-        served: told of each request before its answer is sent: when it arrived, and when its handling began, monotonic
-            ms.
+        served: told of each request before its answer is sent: the answer's status, when the request arrived, and when
+            its handling began, monotonic ms. What it raises is logged, and costs the client nothing.
         accepted_ms: when the client was accepted, which is when its first request arrived.
         read_timeout_ms: for a request to come whole, and for the client to take an answer.
     """
@@ -53,7 +53,7 @@ class Connection:
         panicked: Callable[[Exception], None],
         read_timeout_ms: float = READ_TIMEOUT_MS,
         *,
-        served: Callable[[wire.Request, float, float], None] = lambda _request, _arrived_ms, _began_ms: None,
+        served: Callable[[wire.Request, int, float, float], None] = lambda *_: None,
         accepted_ms: float | None = None,
     ) -> None:
         self._client = client
@@ -89,7 +89,7 @@ class Connection:
         reply, bug = self._answer(request)
         try:
             encoded = wire.encode_reply(reply, close=not goes_on)
-            self._served(request, arrived_ms, began_ms)
+            self._tell(request, reply.status, arrived_ms, began_ms)
             self._send(encoded.partition(b"\r\n\r\n")[0] + b"\r\n\r\n" if request.method == "HEAD" else encoded)
         finally:
             _log_request(request, reply.status, clock.monotonic_ms() - began_ms)
@@ -105,6 +105,12 @@ class Connection:
         except Exception as bug:  # noqa: BLE001 - one request's bug must not take the others' answers away
             log(traceback.format_exc())
             return _PANIC, bug
+
+    def _tell(self, request: wire.Request, status: int, arrived_ms: float, began_ms: float) -> None:
+        try:
+            self._served(request, status, arrived_ms, began_ms)
+        except Exception:  # noqa: BLE001 - the answer is ready, and whoever only looks on must not cost it
+            log(traceback.format_exc())
 
     def _receive(self) -> tuple[wire.Request, bool] | None:
         """The next request, and whether the client wants another; None if the client has said all it had to say.

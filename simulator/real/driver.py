@@ -86,13 +86,25 @@ class Stopped(Exception):
 
 
 class Driver:
-    """Drives one agent until it is stopped."""
+    """Drives one agent until it is stopped.
 
-    def __init__(self, agent: Agent, kernel: Kernel, journal: Journal, agent_clock: clock.Clock) -> None:
+    Args:
+        measure: carries out ``Measure``, on any thread.
+    """
+
+    def __init__(
+        self,
+        agent: Agent,
+        kernel: Kernel,
+        journal: Journal,
+        agent_clock: clock.Clock,
+        measure: Callable[[], effects.Measures] = effects.Measures,
+    ) -> None:
         self._agent = agent
         self._kernel = kernel
         self._journal = journal
         self._clock = agent_clock
+        self._measure = measure
         self._lock = threading.Lock()
         self._wake = threading.Condition()
         self._at_rest: set[int] = set()  # threads whose flow has seen every change and waits
@@ -265,6 +277,8 @@ class Driver:
                 return self._kernel.move_home(path, mac, name)
             case effects.RestoreIdentity(ifindex, name, mtu):
                 return self._kernel.restore(ifindex, name, mtu)
+            case effects.Measure():
+                return self._measure()
         raise errors.InvariantBroken(f"no driver for {effect!r}")
 
     def _wait(self, seen: int, deadline_ns: int | None) -> int:

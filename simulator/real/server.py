@@ -19,6 +19,7 @@ from types import FrameType
 from typing import TypeAlias
 
 from enim import wire
+from simulator import effects
 from simulator.agent import compaction, flows, pool
 from simulator.errors import InvariantBroken, LabError, StoreFault
 from simulator.model import Eni
@@ -27,7 +28,7 @@ from simulator.real import clock, cloud, connection, control, driver, kernel, li
 SWITCH_INTERVAL_S = 0.0002  # Python's 5 ms is what a request would wait for whatever goes on in the background
 
 _Handle: TypeAlias = Callable[[wire.Request], wire.Reply]
-_Note: TypeAlias = Callable[[wire.Request, float, float], None]
+_Note: TypeAlias = Callable[[wire.Request, int, float, float], None]
 
 
 def run_agent(
@@ -57,10 +58,12 @@ def run_agent(
         journal = store.Journal(state)
         stack.callback(journal.close)
         agent_clock = clock.Clock(journal.clock_offset_ns(), journal.latest_clock_ns())
-        agent = driver.Driver(_agent(attached, journal, state), kernel.Kernel(), journal, agent_clock)
+        log = served.Log()
+        measure = functools.partial(_measure, log, journal)
+        agent = driver.Driver(_agent(attached, journal, state), kernel.Kernel(), journal, agent_clock, measure)
         stack.callback(agent.stop)
         listeners = []
-        for path, handle, note in _handlers(agent, socket, control):
+        for path, handle, note in _handlers(agent, log, socket, control):
             one = listener.Listener(path, functools.partial(_serve, handle, note, ended))
             stack.callback(one.stop)
             listeners.append(one)
@@ -92,13 +95,15 @@ def _history(journal: store.Journal) -> list[pool.Event]:
     return events
 
 
-def _handlers(
-    agent: driver.Driver, socket_path: Path, control_path: Path | None
-) -> Iterator[tuple[Path, _Handle, _Note]]:
-    log = served.Log()
+def _measure(log: served.Log, journal: store.Journal) -> effects.Measures:
+    return effects.Measures(log.durations(), journal.entry_count, journal.size_bytes())
 
-    def note(request: wire.Request, arrived_ms: float, began_ms: float) -> None:
-        log.note(request, arrived_ms, began_ms + agent.waited_ms(), clock.monotonic_ms())
+
+def _handlers(
+    agent: driver.Driver, log: served.Log, socket_path: Path, control_path: Path | None
+) -> Iterator[tuple[Path, _Handle, _Note]]:
+    def note(request: wire.Request, status: int, arrived_ms: float, began_ms: float) -> None:
+        log.note(request, status, arrived_ms, began_ms + agent.waited_ms(), clock.monotonic_ms())
 
     def handle(request: wire.Request) -> wire.Reply:
         try:
@@ -108,7 +113,7 @@ def _handlers(
 
     yield socket_path, handle, note
     if control_path is not None:
-        yield control_path, functools.partial(control.handle, agent, log), lambda _request, _arrived, _began: None
+        yield control_path, functools.partial(control.handle, agent, log), lambda *_: None
 
 
 def _serve(

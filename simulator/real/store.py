@@ -39,6 +39,7 @@ _SCHEMA = (
     f"PRAGMA user_version = {SCHEMA_VERSION}",
 )
 _LATEST_CLOCK = "SELECT coalesce(max(clock_ns), 0) FROM events"
+_COUNT = "SELECT count(*) FROM events"
 _CLOCK_OFFSET = "SELECT offset_ns FROM clock"
 _ERRNO = {
     sqlite3.SQLITE_BUSY: errno.EBUSY,
@@ -51,6 +52,8 @@ START_ANEW = "Move it away to start without a history: the agent then finds out 
 
 class Journal:
     """The journal in the SQLite file ``path``, created if it is missing; its directory must exist.
+
+    ``entry_count`` is how many events are in it.
 
     Raises:
         LabError: another agent holds the file, it cannot be opened for writing, it is damaged or no SQLite file,
@@ -68,6 +71,7 @@ class Journal:
         try:
             self._open()
             self._files = self._identities()
+            self.entry_count = self._number(_COUNT)
         except (sqlite3.Error, OSError) as error:
             self._connection.close()
             raise self._refusal(error) from error
@@ -91,6 +95,7 @@ class Journal:
             with self._connection:
                 self._connection.execute("BEGIN IMMEDIATE")
                 self._connection.executemany("INSERT INTO events (clock_ns, body) VALUES (?, ?)", rows)
+            self.entry_count += len(rows)
         except (sqlite3.Error, OSError) as error:
             raise self._fault(f"append {len(rows)} events to {self._path}", error) from error
 
@@ -126,6 +131,7 @@ class Journal:
                 rows = [(last - len(by) + number, clock_ns, _text(event)) for number, event in enumerate(by, start=1)]
                 self._connection.executemany("INSERT INTO events VALUES (?, ?, ?)", rows)
                 self._connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            self.entry_count = self._number(_COUNT)
             self._connection.execute("VACUUM")
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         except (sqlite3.Error, OSError) as error:
@@ -146,6 +152,13 @@ class Journal:
             self._connection.execute("UPDATE clock SET offset_ns = ?", (offset_ns,))
         except (sqlite3.Error, OSError) as error:
             raise self._fault(f"save the clock in {self._path}", error) from error
+
+    def size_bytes(self) -> int | None:
+        """The size of its files on disk, None if they are gone. Any thread may ask at any time."""
+        try:
+            return sum(file.stat().st_size for file, _, _ in self._files)
+        except OSError:
+            return None
 
     def close(self) -> None:
         """Give the file and its lock back. May be called twice; every later append is a ``StoreFault``."""

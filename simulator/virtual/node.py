@@ -14,6 +14,7 @@ from typing import Any
 from enim import wire
 from simulator import effects
 from simulator.agent import compaction, failpoints, flows
+from simulator.agent.timings import Timings
 from simulator.errors import InvariantBroken, KernelFault, WorldFault
 from simulator.model import Eni, PluginCall, PluginOutcome, Served, Snapshot
 from simulator.virtual import kernel
@@ -50,6 +51,7 @@ class Node:
         self._back_after_ms = 0
         self._agent_processes: list[Process] = []
         self._served: list[Served] = []
+        self._timings = Timings()  # of the agent that runs
         self._agent_handlers: Handlers = {
             effects.Now: lambda _, pending: pending.succeed(self.driver.now_ns),
             effects.WaitForChange: self.changes.wait,
@@ -58,6 +60,7 @@ class Node:
             effects.InspectNetns: _calling(lambda one: self.kernel.inspect(one.path, one.mac)),
             effects.MoveHome: _calling(lambda one: self.kernel.move_home(one.path, one.mac, one.name)),
             effects.RestoreIdentity: _calling(lambda one: self.kernel.restore(one.ifindex, one.name, one.mtu)),
+            effects.Measure: lambda _, pending: pending.succeed(self._measure()),
         }
         for eni in self.enis:
             self.kernel.attach(eni)
@@ -165,6 +168,7 @@ class Node:
         events = self.store.read()
         self.store.compact(*compaction.compact(events))
         self._agent = flows.Agent(self.enis, events)
+        self._timings = Timings()
         self._start_agent_flow("reconcile", self._agent.reconcile())
         self.network.listen(self.ask)
 
@@ -245,9 +249,13 @@ class Node:
             container_id = request.parameter("containerID")
             self._served.append(Served(request.method, container_id, queue_ns / NS_PER_MS, work_ns / NS_PER_MS))
             reply: wire.Reply = end.value
+            self._timings.note(request.method, request.path, reply.status, (self.driver.now_ns - began_ns) / 1e9)
             return reply
         finally:
             flow.close()
+
+    def _measure(self) -> effects.Measures:
+        return effects.Measures(self._timings.durations(), journal_entries=len(self.store.read()))
 
     def _start_agent_flow(self, name: str, flow: effects.Flow[Any]) -> Process:
         process = self.driver.start(name, flow, self._agent_handlers)

@@ -11,6 +11,8 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from simulator.agent import openapi
+
 ROOT = Path(__file__).parents[3]
 PASSES = "chain: exclusive-device\nsteps:\n  - add: {pod: default/web-0, container: c1}\n"
 FAILS = PASSES + "  - expect: {enis: {free: 2}}\n"
@@ -113,6 +115,10 @@ def test_schema_knows_every_verb() -> None:
     step = json.loads(enim_lab("schema").stdout)["$defs"]["Step"]
     assert {"add", "del", "netns.delete", "echo", "clock.advance", "agent.crash", "expect"} <= set(step["properties"])
     assert step["additionalProperties"] is False
+
+
+def test_schema_of_the_agent_is_its_openapi_document() -> None:
+    assert json.loads(enim_lab("schema", "agent").stdout) == json.loads(json.dumps(openapi.document()))
 
 
 def test_install_check_and_uninstall(tmp_path: Path) -> None:

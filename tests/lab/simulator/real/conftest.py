@@ -99,10 +99,13 @@ class Stage:
 
     @staticmethod
     def driver(
-        background: Callable[[], Flow[None]] | None = None, kernel: HomeKernel | None = None, journal: Any = None
+        background: Callable[[], Flow[None]] | None = None,
+        kernel: HomeKernel | None = None,
+        journal: Any = None,
+        **more: Any,
     ) -> driver.Driver:
         journal = MemoryJournal() if journal is None else journal
-        return driver.Driver(ScriptedAgent(background), kernel or HomeKernel(), journal, clock.Clock())
+        return driver.Driver(ScriptedAgent(background), kernel or HomeKernel(), journal, clock.Clock(), **more)
 
     @staticmethod
     def asking(*wanted: Effect) -> Flow[list[Any]]:

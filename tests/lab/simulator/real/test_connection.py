@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from enim import wire
+from simulator.agent import api
 from simulator.errors import InvariantBroken
 from simulator.real import connection
 
@@ -37,13 +38,14 @@ def connect() -> Iterator[Connect]:
             handle: Callable[[wire.Request], wire.Reply] = echo,
             panicked: Callable[[Exception], None] = lambda bug: None,
             read_timeout_ms: float = 5_000,
+            served: Callable[[wire.Request, int, float, float], None] = lambda *_: None,
         ) -> socket.socket:
             client, server = socket.socketpair()
             client.settimeout(PATIENCE_S)
 
             def serve() -> None:
                 with server:
-                    connection.Connection(server, handle, panicked, read_timeout_ms).serve()
+                    connection.Connection(server, handle, panicked, read_timeout_ms, served=served).serve()
 
             thread = threading.Thread(target=serve)
             stack.callback(thread.join, PATIENCE_S)
@@ -296,3 +298,62 @@ def test_every_request_is_one_line_in_the_log_that_a_client_cannot_forge(
     assert re.fullmatch(r"\S+Z POST ns/p\\n2026\\x1b\[2Jo+ c1 200 \d+\.\d ms", lines[0])
     assert len(lines[0]) < 250
     assert re.fullmatch(r"\S+Z GET /v1/healthz - 200 \d+\.\d ms", lines[1])
+
+
+def test_who_looks_on_is_told_of_every_answer_before_its_client(connect: Connect) -> None:
+    told: list[tuple[str, int]] = []
+
+    def handle(request: wire.Request) -> wire.Reply:
+        if request.method == "POST":
+            raise KeyError("netns")
+        return wire.Reply(404)
+
+    client = connect(handle, served=lambda request, status, *_: told.append((request.method, status)))
+    exchange(client, b"GET / HTTP/1.1\r\n\r\n" + CLOSE_POST)
+    assert told == [("GET", 404), ("POST", 500)]
+
+
+def test_who_looks_on_and_fails_costs_no_client_its_answer(
+    connect: Connect, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    assert exchange(connect(served=fail), CLOSE_POST).endswith(b"POST /v1/eni ns/pod ")
+    assert "ZeroDivisionError" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("status", "sent"),
+    [
+        (400, b"BREW\r\n\r\n"),
+        (408, b"GET /v1/healthz HTTP/1.1\r\n"),
+        (413, b"GET / HTTP/1.1\r\nContent-Length: 9999999\r\n\r\n"),
+        (431, b"GET / HTTP/1.1\r\nX: " + b"x" * 70_000),
+        (501, b"GET / HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n"),
+        (505, b"GET / HTTP/3.0\r\n\r\n"),
+    ],
+)
+def test_break_of_http_is_answered_as_the_openapi_document_says_of_every_operation(
+    connect: Connect, assert_documented: Callable[..., None], status: int, sent: bytes
+) -> None:
+    client = connect(read_timeout_ms=100)
+    client.sendall(sent)
+    reply = wire.decode_reply(read_until_close(client), closed=True)
+    assert reply is not None
+    assert reply.status == status
+    for path, methods in api.METHODS.items():
+        for method in methods:
+            assert_documented(method, path, reply, "default")
+
+
+def test_bug_is_answered_as_the_openapi_document_says_of_every_operation(
+    connect: Connect, assert_documented: Callable[..., None]
+) -> None:
+    def handle(request: wire.Request) -> wire.Reply:
+        raise KeyError("netns")
+
+    reply = wire.decode_reply(exchange(connect(handle), CLOSE_POST), closed=True)
+    for path, methods in api.METHODS.items():
+        for method in methods:
+            assert_documented(method, path, reply)

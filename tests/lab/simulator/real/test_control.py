@@ -117,7 +117,7 @@ def test_advance_that_cannot_be_remembered_is_an_error(agent: driver.Driver, jou
 
 def test_served_requests_are_told_once(agent: driver.Driver) -> None:
     log = served.Log()
-    log.note(wire.Request("POST", "/v1/eni", (("containerID", "c1"),)), 1.0, 2.0, 4.0)
+    log.note(wire.Request("POST", "/v1/eni", (("containerID", "c1"),)), 200, 1.0, 2.0, 4.0)
     asked = [json.loads(control.handle(agent, log, wire.Request("GET", "/served")).body) for _ in range(2)]
     assert asked == [
         {"served": [{"method": "POST", "container_id": "c1", "queue_ms": 1.0, "work_ms": 2.0}]},

@@ -13,6 +13,8 @@ from simulator.effects import (
     Flow,
     InspectNetns,
     ListLinks,
+    Measure,
+    Measures,
     MoveHome,
     NetnsView,
     Now,
@@ -39,6 +41,13 @@ def test_run_carries_out_each_effect_and_returns_the_answer_of_the_flow(stage: A
     answers = agent.run(stage.asking(*wanted))
     assert answers == [None, (Link(2, "eni1", "02:00:00:00:00:01", 1500),), NetnsView("4:12", None), None]
     assert kernel.moves == [("/run/netns/p", "02:00:00:00:00:01", "eni1")]
+
+
+def test_measure_is_asked_of_whoever_measures(stage: Any) -> None:
+    measured = Measures(journal_entries=7)
+    agent = stage.driver(measure=lambda: measured)
+    assert agent.run(stage.asking(Measure())) == [measured]
+    assert stage.driver().run(stage.asking(Measure())) == [Measures()]
 
 
 def test_handle_answers_a_request(stage: Any) -> None:

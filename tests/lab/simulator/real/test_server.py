@@ -22,7 +22,7 @@ import pytest
 from enim import wire
 from simulator import topology
 from simulator.errors import InvariantBroken, LabError
-from simulator.real import kernel, server
+from simulator.real import kernel, server, store
 
 InLab = Callable[[Callable[[Path], Any]], Any]
 
@@ -164,6 +164,39 @@ def test_what_the_framework_answers(in_lab: InLab, request_text: str, status: in
     if status >= 400:
         fault = json.loads(reply.body)
         assert (fault["code"], type(fault["message"]), len(fault)) == (status, str, 2)
+
+
+def test_metrics_are_what_clients_were_told(in_lab: InLab, figures: Callable[[bytes], dict[str, float]]) -> None:
+    def run(scratch: Path) -> tuple[list[int], wire.Reply | None, int, int]:
+        agent = RunningAgent(scratch, 2).start()
+        agent.settle("free", "free")
+        statuses = [agent.ask("POST", f"default/p{number}", f"c{number}").status for number in range(3)]
+        statuses.append(agent.ask("DELETE", "default/p0", "c0").status)
+        agent.settle("free", "in_use")
+        answer = exchange(agent.socket, b"GET /v1/x-enim/metrics HTTP/1.1\r\nAccept: text/plain\r\n\r\n")
+        size = sum(one.stat().st_size for one in scratch.glob("state.db*"))
+        agent.end(signal.SIGKILL)
+        with contextlib.closing(store.Journal(scratch / "state.db")) as journal:
+            return statuses, wire.decode_reply(answer, closed=True), size, len(journal.read())
+
+    statuses, reply, size, length = in_lab(run)
+    assert reply is not None
+    assert (statuses, reply.status, reply.content_type) == ([200, 200, 500, 200], 200, "text/plain; version=0.0.4")
+    found = figures(reply.body)
+    told = {
+        'enis{state="free"}': 1,
+        'enis{state="in_use"}': 1,
+        "allocations_total": 2,
+        "releases_total": 1,
+        'refusals_total{reason="no_free_eni"}': 1,
+        'requests_total{method="POST",path="/v1/eni",status="200"}': 2,
+        'requests_total{method="POST",path="/v1/eni",status="500"}': 1,
+        'requests_total{method="DELETE",path="/v1/eni",status="200"}': 1,
+        'request_duration_seconds_count{method="POST",path="/v1/eni"}': 3,
+        "journal_entries": length,
+        "journal_size_bytes": size,
+    }
+    assert {key: found[f"enim_agent_{key}"] for key in told} == told
 
 
 def test_200_pods_at_once_over_8_enis_get_each_one_once(in_lab: InLab) -> None:

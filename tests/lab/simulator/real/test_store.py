@@ -151,6 +151,33 @@ def test_compaction_replaces_the_oldest_events_and_keeps_the_order_and_the_clock
     again.close()
 
 
+def test_journal_says_how_many_events_are_in_it(file: Path) -> None:
+    journal = store.Journal(file)
+    counts = [journal.entry_count]
+    journal.append([{}, {}, {}])
+    counts.append(journal.entry_count)
+    file.rename(file.with_name("elsewhere.db"))
+    with pytest.raises(StoreFault):
+        journal.append([{}])
+    counts.append(journal.entry_count)
+    file.with_name("elsewhere.db").rename(file)
+    journal.compact(2, [{}])
+    counts.append(journal.entry_count)
+    journal.close()
+    again = store.Journal(file)
+    assert [*counts, again.entry_count] == [0, 3, 3, 2, 2]
+    again.close()
+
+
+def test_journal_says_how_large_its_files_are_until_they_are_gone(file: Path, journal: store.Journal) -> None:
+    journal.append([{"filler": "x" * 100_000}])
+    size = journal.size_bytes()
+    assert size is not None
+    assert 100_000 < size == sum(one.stat().st_size for one in file.parent.iterdir())
+    file.unlink()
+    assert journal.size_bytes() is None
+
+
 def test_compaction_gives_the_space_back(file: Path, journal: store.Journal) -> None:
     journal.append([{"filler": "x" * 1000}] * 1000)
     journal.compact(1000, [{}])

@@ -1,16 +1,22 @@
 """A node in memory and the runtime's half of CNI for it, with the auditor looking on from outside."""
 
+import functools
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 
+from enim import wire
 from simulator.agent import audit, pool
+from simulator.agent.refusal import REASONS
 from simulator.chain import plan
 from simulator.model import Attachment, Eni, EniId, PluginCall, Subnet
 from simulator.virtual import node
 from simulator.virtual.plugins import Run
+
+ReadMetrics = Callable[[bytes], dict[str, float]]
 
 SUBNET = Subnet("10.64.0.0/24", "10.64.0.1", "fd00:64::/64", "fd00:64::1")
 NETWORK = "podlink"
@@ -34,7 +40,16 @@ def build_enis(count: int) -> Sequence[Eni]:
 class Lab:
     """One node with its ENIs free, and what a runtime does on it."""
 
-    def __init__(self, eni_count: int, sync_ns: int = 0, delay_ns: int = 0, *, live_rename: bool = True) -> None:
+    def __init__(
+        self,
+        read_metrics: ReadMetrics,
+        eni_count: int,
+        sync_ns: int = 0,
+        delay_ns: int = 0,
+        *,
+        live_rename: bool = True,
+    ) -> None:
+        self.read_metrics = read_metrics
         self.node = node.Node(build_enis(eni_count), sync_ns, delay_ns, live_rename=live_rename)
         self.auditor = audit.Auditor(self.node.enis)
         self.node.pause(100)
@@ -104,6 +119,34 @@ class Lab:
     def violations(self) -> list[str]:
         return [str(one) for one in audit.Auditor(self.node.enis).check(self.node.snapshot())]
 
+    def figures(self) -> dict[str, float]:
+        """What the agent's metrics say now."""
+        process = self.node.ask(wire.Request("GET", "/v1/x-enim/metrics"))
+        self.node.driver.run_while(lambda: process.is_alive, self.node.driver.now_ns)
+        return self.read_metrics(process.result().body)
+
+    def assert_figures_agree(self, journal_before: int) -> None:
+        """The metrics say what the pool says, what the journal has got since the agent's start, and what was answered.
+
+        Args:
+            journal_before: how many events were in the journal when the agent started.
+        """
+        found = self.figures()
+        states = Counter(self.states())
+        events = self.node.store.read()
+        kinds = Counter(event["kind"] for event in events[journal_before:])
+        refused = sum(found[f'enim_agent_refusals_total{{reason="{reason}"}}'] for reason in REASONS)
+        answers = {key: value for key, value in found.items() if key.startswith("enim_agent_requests_total")}
+        assert {state: found[f'enim_agent_enis{{state="{state}"}}'] for state in pool.STATES} == {
+            state: states[state] for state in pool.STATES
+        }
+        assert {kind: found[f'enim_agent_events_total{{kind="{kind}"}}'] for kind in pool.KINDS} == {
+            kind: kinds[kind] for kind in pool.KINDS
+        }
+        assert found["enim_agent_allocations_total"] == kinds["acknowledged"]
+        assert found["enim_agent_journal_entries"] == len(events)
+        assert refused == sum(value for key, value in answers.items() if 'status="200"' not in key)
+
     def assert_recovery_is_neutral(self) -> None:
         """The journal gives back what the agent says, save that what nobody has must be seen anew (I6)."""
         said = self.node.snapshot().records
@@ -118,5 +161,5 @@ def _attachment(record: Any) -> Attachment | None:
 
 
 @pytest.fixture(scope="session")
-def make_lab() -> Callable[..., Lab]:
-    return Lab
+def make_lab(figures: ReadMetrics) -> Callable[..., Lab]:
+    return functools.partial(Lab, figures)

@@ -49,6 +49,7 @@ class Plan:
         self.lab = lab
         self.containers: list[Container] = []
         self.asked = 0
+        self.journal_before = 0
 
     def step(self, step: tuple[Any, ...]) -> None:
         kind, *rest = step
@@ -114,6 +115,7 @@ class Plan:
         self.lab.node.pause(down_ms)
         journal = self.lab.node.store
         journal.compact(*compaction.compact(journal.read(), 0, journal_kept))
+        self.journal_before = len(journal.read())
         self.lab.node.start_agent()
         self.lab.assert_recovery_is_neutral()
 
@@ -166,6 +168,7 @@ class Plan:
         self.check()
         assert self.lab.states() == ["free"] * len(node.enis)
         assert self.lab.violations() == []
+        self.lab.assert_figures_agree(self.journal_before)
 
 
 def carry_out(lab: Any, steps: list[tuple[Any, ...]]) -> None:

@@ -46,6 +46,10 @@ class Flight:
             outcome = self.hands.carry_out(effect)
         except errors.WorldFault as fault:
             return self.fail(fault)
+        return self.resume(outcome)
+
+    def resume(self, outcome: Any) -> "Flight":
+        """The effect it stands before has this outcome."""
         self._resume(lambda: self.flow.send(outcome))
         return self
 
@@ -115,8 +119,11 @@ class Hands:
     def delete(self, container_id: str = "c1", **fields: Any) -> wire.Reply:
         return self.begin("DELETE", container_id, **fields).end()
 
+    def begin_asking(self, request: wire.Request) -> Flight:
+        return Flight(self, self.agent.handle(request))
+
     def ask(self, request: wire.Request) -> wire.Reply:
-        reply: wire.Reply = Flight(self, self.agent.handle(request)).end()
+        reply: wire.Reply = self.begin_asking(request).end()
         return reply
 
     def record(self, number: int = 1) -> EniRecord:
@@ -170,6 +177,8 @@ class Hands:
             case effects.Persist(events):
                 self.journal.extend(dict(event) for event in events)
                 return None
+            case effects.Measure():
+                return effects.Measures(journal_entries=len(self.journal))
         return self._ask_kernel(effect)
 
     def _ask_kernel(self, effect: effects.Effect) -> Any:

@@ -9,6 +9,8 @@ from simulator.agent import api
 from simulator.model import Eni
 
 MakeEni = Callable[[int], Eni]
+# What Prometheus 3 sends, shortened.
+PROMETHEUS = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3,*/*;q=0.1"
 JSON_BODY = (("content-type", "application/json; charset=utf-8"),)
 
 
@@ -25,6 +27,10 @@ JSON_BODY = (("content-type", "application/json; charset=utf-8"),)
         (wire.Request("GET", "/"), 404),
         (wire.Request("GET", "/v1/x-enim/attachments"), None),
         (wire.Request("GET", "/v1/x-enim/gc"), 405),
+        (wire.Request("GET", "/v1/x-enim/openapi.json"), None),
+        (wire.Request("GET", "/v1/x-enim/metrics", headers=(("accept", PROMETHEUS),)), None),
+        (wire.Request("GET", "/v1/x-enim/metrics", headers=(("accept", "text/*"),)), None),
+        (wire.Request("GET", "/v1/x-enim/metrics", headers=(("accept", "application/json"),)), 406),
         (wire.Request("GET", "/v1/x-enim/other"), 404),
         (wire.Request("PUT", "/v1/eni"), 405),
         (wire.Request("POST", "/v1/healthz"), 405),
