@@ -127,7 +127,7 @@ def _accept(
         raise errors.CniError(errors.BAD_AGENT_REPLY, f"the agent answered with HTTP status {reply.status}")
     try:
         allocation = wire.parse_allocation(reply.body)
-    except wire.WireError as error:
+    except errors.WireError as error:
         raw = reply.body.decode("utf-8", "replace")[:256]
         raise errors.CniError(errors.BAD_AGENT_REPLY, f"the agent's answer is {error.text}"[:256], raw) from None
     if wanted and (unmet := wanted.unmet(allocation)):

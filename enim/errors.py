@@ -1,7 +1,7 @@
 """Errors of the plugins: the coded error that reaches the runtime, and what the outside does to a flow.
 
 A ``CniError`` is what a runtime reads on stdout; once coded, an error is never wrapped again.
-The other three are outcomes that a driver throws into a flow at a yield.
+``WireError`` is about the agent's words; the other three are outcomes that a driver throws into a flow at a yield.
 
 Source: CNI SPEC section 5 "Error" (codes below 100 are the specification's), libcni ``pkg/types`` (8 and 999).
 """
@@ -41,6 +41,20 @@ class CniError(Exception):
         self.code = code
         self.msg = msg
         self.details = details
+
+
+class WireError(Exception):
+    """The peer broke the protocol.
+
+    Args:
+        status: what a server answers to it; 502 where a reply is what was broken.
+        text: one sentence.
+    """
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(status, text)
+        self.status = status
+        self.text = text
 
 
 class Unreachable(Exception):

@@ -64,7 +64,19 @@ def delegate(effect: effects.Delegate) -> tuple[int, bytes]:
     return posix.waitstatus_to_exitcode(posix.waitpid(child, 0)[1]), stdout
 
 
-def move_out(effect: effects.MoveOut) -> bool:
+def _move_in(effect: effects.MoveIn) -> int:
+    return rtnetlink.move_in(effect)
+
+
+def _configure(effect: effects.Configure) -> None:
+    rtnetlink.configure(effect)
+
+
+def _addresses(effect: effects.Addresses) -> frozenset[tuple[int, int, int]]:
+    return rtnetlink.addresses_of(effect)
+
+
+def _move_out(effect: effects.MoveOut) -> bool:
     """Bring a NIC home; while the kernel is at it, what a DEL of enim needs is loaded, which is what comes next."""
     return rtnetlink.move_out(effect, _load_enim)
 
@@ -103,7 +115,7 @@ def _run_enim(effect: effects.Delegate) -> tuple[int, bytes]:
     from enim import verbs  # noqa: PLC0415 -- only where enim is the IPAM plugin
 
     printed: list[bytes] = []
-    handlers = {**process.HANDLERS, effects.Print: lambda one: printed.append(one.data)}
+    handlers = {**process.HANDLERS, "Print": lambda one: printed.append(one.data)}
     environment = {**process.read_environment(), "CNI_COMMAND": effect.command}
     code, error = process.call("enim", environment, effect.stdin, verbs.COMMANDS, handlers)
     return code, b"".join(printed) + error
@@ -157,11 +169,11 @@ def _parts(descriptor: int) -> "Iterator[bytes]":
 
 HANDLERS: "process.Handlers" = {
     **process.HANDLERS,
-    effects.MoveIn: rtnetlink.move_in,
-    effects.Configure: rtnetlink.configure,
-    effects.MoveOut: move_out,
-    effects.Addresses: rtnetlink.addresses_of,
-    effects.Delegate: delegate,
+    "MoveIn": _move_in,
+    "Configure": _configure,
+    "MoveOut": _move_out,
+    "Addresses": _addresses,
+    "Delegate": delegate,
 }
 
 if __name__ == "__main__":

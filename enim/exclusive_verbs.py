@@ -7,6 +7,14 @@ if TYPE_CHECKING:
     from enim import config, effects
 
 
+def _add(checked: "config.Config") -> "effects.Flow":
+    return exclusive.add(checked)
+
+
+def _delete(checked: "config.Config") -> "effects.Flow":
+    return exclusive.delete(checked)
+
+
 def _check(checked: "config.Config") -> "effects.Flow":
     from enim import exclusive_upkeep  # noqa: PLC0415 -- see the module's docstring
 
@@ -25,4 +33,4 @@ def _status(checked: "config.Config") -> "effects.Flow":
     return exclusive_upkeep.status(checked)
 
 
-COMMANDS = {"ADD": exclusive.add, "DEL": exclusive.delete, "CHECK": _check, "GC": _collect, "STATUS": _status}
+COMMANDS = {"ADD": _add, "DEL": _delete, "CHECK": _check, "GC": _collect, "STATUS": _status}

@@ -6,6 +6,8 @@ for ever. Repeated headers: the last one counts, but two lengths that differ are
 Source: RFC 9112 sections 2.2 (line ends), 6 (message body), 7.1 (chunks); RFC 3986 section 2 (percent-encoding).
 """
 
+from enim import errors
+
 HEAD_BYTES_MAX = 64 * 1024  # net/http allows 1 MiB, nginx 32 KiB; the heads of this API are below 1 KiB
 BODY_BYTES_MAX = 1024 * 1024
 
@@ -20,20 +22,6 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     Pairs: TypeAlias = tuple[tuple[str, str], ...]
-
-
-class WireError(Exception):
-    """The peer broke the protocol.
-
-    Args:
-        status: what a server answers to it; 502 where a reply is what was broken.
-        text: one sentence.
-    """
-
-    def __init__(self, status: int, text: str) -> None:
-        super().__init__(status, text)
-        self.status = status
-        self.text = text
 
 
 def last(pairs: "Pairs", name: str) -> str:
@@ -72,7 +60,7 @@ def split_head(data: bytes, start: int = 0) -> "tuple[str, Pairs, int] | None":
         start += 2
     end, mark = _head_end(data, start)
     if (end if end >= 0 else len(data)) - origin > HEAD_BYTES_MAX:
-        raise WireError(431, "the head is longer than 64 KiB")
+        raise errors.WireError(431, "the head is longer than 64 KiB")
     if end < 0:
         return None
     first_line, *lines = data[start:end].decode("latin-1").replace("\r\n", "\n").split("\n")
@@ -88,7 +76,7 @@ def _head_end(data: bytes, start: int) -> tuple[int, bytes]:
 def _header(line: str) -> tuple[str, str]:
     name, colon, value = line.partition(":")
     if not colon or not is_token(name):
-        raise WireError(400, "malformed header")
+        raise errors.WireError(400, "malformed header")
     return name.lower(), value.strip(" \t")
 
 
@@ -103,7 +91,7 @@ def content_length(headers: "Pairs") -> "int | None":
         return None
     text = stated.pop()
     if stated or not is_decimal(text) or last(headers, "transfer-encoding"):
-        raise WireError(400, "malformed Content-Length")
+        raise errors.WireError(400, "malformed Content-Length")
     return _bounded(int(text))
 
 
@@ -111,7 +99,7 @@ def is_chunked(headers: "Pairs") -> bool:
     """Is the body in chunks? Raises WireError for any other transfer encoding."""
     encoding = last(headers, "transfer-encoding").lower()
     if encoding not in ("", "chunked"):
-        raise WireError(501, "unknown transfer encoding")
+        raise errors.WireError(501, "unknown transfer encoding")
     return encoding == "chunked"
 
 
@@ -137,7 +125,7 @@ def take_chunks(data: bytes, start: int) -> "tuple[bytes, int] | None":
             return None
         digits = line.partition(b";")[0].strip().decode("latin-1")
         if not digits or len(digits) > _LENGTH_DIGITS_MAX or not set(digits) <= _HEX_DIGITS:
-            raise WireError(400, "malformed chunk")
+            raise errors.WireError(400, "malformed chunk")
         size = int(digits, 16)
         if size == 0:
             break
@@ -145,27 +133,27 @@ def take_chunks(data: bytes, start: int) -> "tuple[bytes, int] | None":
         if len(data) < start + size + 2:
             return None
         if data[start + size : start + size + 2] != b"\r\n":
-            raise WireError(400, "malformed chunk")
+            raise errors.WireError(400, "malformed chunk")
         parts.append(data[start : start + size])
         start += size + 2
     trailers_start = start
     while line:  # the trailers, down to the empty line
         line, start = _line(data, start)
         if start - trailers_start > HEAD_BYTES_MAX:
-            raise WireError(431, "the trailers are longer than 64 KiB")
+            raise errors.WireError(431, "the trailers are longer than 64 KiB")
     return None if line is None else (b"".join(parts), start)
 
 
 def _line(data: bytes, start: int) -> "tuple[bytes | None, int]":
     end = data.find(b"\r\n", start)
     if (end if end >= 0 else len(data)) - start > _CHUNK_LINE_BYTES_MAX:
-        raise WireError(400, "malformed chunk")
+        raise errors.WireError(400, "malformed chunk")
     return (data[start:end], end + 2) if end >= 0 else (None, start)
 
 
 def _bounded(length: int) -> int:
     if length > BODY_BYTES_MAX:
-        raise WireError(413, "the body is longer than 1 MiB")
+        raise errors.WireError(413, "the body is longer than 1 MiB")
     return length
 
 
@@ -185,13 +173,13 @@ def unquote(text: str) -> str:
     data = bytearray(first.encode("latin-1"))
     for part in rest:
         if len(part) < 2 or not set(part[:2]) <= _HEX_DIGITS:
-            raise WireError(400, "malformed percent-encoding")
+            raise errors.WireError(400, "malformed percent-encoding")
         data.append(int(part[:2], 16))
         data += part[2:].encode("latin-1")
     try:
         return data.decode()
     except UnicodeDecodeError:
-        raise WireError(400, "the target is not UTF-8") from None
+        raise errors.WireError(400, "the target is not UTF-8") from None
 
 
 def split_target(target: str) -> "tuple[str, Pairs]":
@@ -200,7 +188,7 @@ def split_target(target: str) -> "tuple[str, Pairs]":
         target = "/" + target.partition("//")[2].partition("/")[2]
     path, _, query = target.partition("#")[0].partition("?")
     if not path.startswith("/"):
-        raise WireError(400, "malformed request target")
+        raise errors.WireError(400, "malformed request target")
     pairs = []
     for pair in query.split("&"):
         if pair:

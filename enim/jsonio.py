@@ -172,23 +172,22 @@ def _finite(text: str) -> float:
     return value
 
 
-class _Settings:
-    """What ``_json.make_scanner`` reads from a ``json.JSONDecoder``."""
-
-    strict = True
-    object_hook = None
-    object_pairs_hook = None
-    array_hook = None
-    parse_float = staticmethod(_finite)
-    parse_int = int
-    parse_constant = staticmethod(_refuse_constant)
-
-
 def _scan(text: str, start: int) -> "tuple[Any, int]":
     import _json  # noqa: PLC0415 -- see the module's docstring
 
+    class Settings:
+        """What ``_json.make_scanner`` reads from a ``json.JSONDecoder``."""
+
+        strict = True
+        object_hook = None
+        object_pairs_hook = None
+        array_hook = None
+        parse_float = staticmethod(_finite)
+        parse_int = int
+        parse_constant = staticmethod(_refuse_constant)
+
     make: Any = _json.make_scanner  # which wants a JSONDecoder, and takes what has its attributes
-    found: tuple[Any, int] = make(_Settings())(text, start)
+    found: tuple[Any, int] = make(Settings())(text, start)
     return found
 
 

@@ -2,7 +2,9 @@
 
 For each module Python looks in several places, reads a file of its own, and runs it, needed or not: 0.2 ms each time.
 Here a module is an empty one until something of it is asked for; only then is its code read, from the one file, and
-run. So a call loads what it uses: DEL, for one, no line of what prints results.
+run. And what no other line of its module mentions is a part of its own, which is read when it is asked for itself. So a
+call loads what it uses: DEL, for one, no line of what prints results. For the calls that pods wait for the file has all
+that they use once more, in one piece: a name that occurs in several modules is made once then.
 
 The launcher runs this module's code on its own, so nothing here may import another one of the package. What is not in
 the file is looked for in the package's folder.
@@ -15,11 +17,13 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import ModuleType
+    from typing import Any
 else:
     ModuleType = type(sys)
 
-HEAD_BYTES = 4096  # of the file: the code of this module; then comes the table, as long, of where the others are
+HEAD_BYTES = 6144  # of the file: the code of this module; then comes the table, as long, of where the others are
 
 
 def start(file: int, folder: str, first: str) -> None:
@@ -32,7 +36,8 @@ def start(file: int, folder: str, first: str) -> None:
     """
     sys.dont_write_bytecode = True
     gc.disable()  # a plugin ends before it has rubbish worth a search
-    getattr(load(_above_streams(file), folder, "enim"), first).main()
+    call = f"{first} {posix.environ.get(b'CNI_COMMAND', b'').decode('utf-8', 'replace')}"
+    getattr(load(_above_streams(file), folder, "enim", call), first).main()
 
 
 def _above_streams(file: int) -> int:
@@ -46,27 +51,27 @@ def _above_streams(file: int) -> int:
     return file
 
 
-def load(file: int, folder: str, name: str) -> ModuleType:
-    """Make the package ``name``; its modules come into being when they are asked for."""
-    places: dict[str, tuple[int, int]] = marshal.loads(posix.pread(file, HEAD_BYTES, HEAD_BYTES))  # noqa: S302 -- ours
+def load(file: int, folder: str, name: str, call: str = "") -> ModuleType:
+    """Make the package ``name``; its modules come into being when they are asked for.
 
-    class Unread(ModuleType):
-        """A module whose code has not been run: whoever asks for something of it brings that about."""
+    Args:
+        file: descriptor of the file.
+        folder: where modules are that the file does not have.
+        name: of the package.
+        call: a plugin's first module and its verb, of which the file may have all that it runs in a few pieces.
+    """
 
-        def __getattr__(self, wanted: str) -> object:
-            self.__class__ = ModuleType  # type: ignore[assignment]
-            try:
-                offset, length = places[self.__name__.rpartition(".")[2]]
-                exec(marshal.loads(posix.pread(file, length, offset)), self.__dict__)  # noqa: S102, S302 -- as a .pyc
-            except BaseException:
-                self.__class__ = Unread  # so that who asks next hears of it too
-                raise
-            return getattr(self, wanted)
+    def read(place: "tuple[int, int]") -> "Any":
+        return marshal.loads(posix.pread(file, place[1], place[0]))  # noqa: S302 -- ours, as a .pyc
+
+    modules, calls = read((HEAD_BYTES, HEAD_BYTES))
+    find = _finder(read, list(calls.get(call, ())))
 
     def make(wanted: str) -> ModuleType:
-        if wanted not in places:
+        if wanted not in modules:
             raise AttributeError(wanted)  # then Python looks into the folder
-        module = Unread(f"{name}.{wanted}")
+        module = ModuleType(f"{name}.{wanted}")
+        module.__getattr__ = _asker(vars(module), wanted, modules[wanted], read, find)  # type: ignore[method-assign]
         sys.modules[module.__name__] = module
         setattr(package, wanted, module)
         return module
@@ -75,3 +80,45 @@ def load(file: int, folder: str, name: str) -> ModuleType:
     package.__path__ = [folder]
     package.__getattr__ = make  # type: ignore[method-assign]  # ``from enim import x`` asks it (PEP 562)
     return package
+
+
+def _finder(read: "Callable[[Any], Any]", pieces: "list[Any]") -> "Callable[[str], Any]":
+    """A function that tells the code of a module, or of "module.part", if one of the pieces has it.
+
+    The next piece is read when the ones before do not have what is looked for.
+    """
+    at_hand: dict[str, Any] = {}
+
+    def find(wanted: str) -> "Any":
+        while pieces and wanted not in at_hand:
+            at_hand.update(read(pieces.pop(0)))
+        return at_hand.get(wanted)
+
+    return find
+
+
+def _asker(
+    names: "dict[str, Any]", module: str, places: "tuple[Any, Any]", read: "Callable[[Any], Any]", find: "Any"
+) -> "Callable[[str], Any]":
+    """The ``__getattr__`` of a module."""
+
+    def part(what: str) -> "Any":
+        parts = read(places[1])
+        if what not in parts:
+            raise AttributeError(f"{module} has no {what}")
+        return read(parts[what])
+
+    def ask(what: str) -> "Any":
+        """Run the module, if that has not been done, and the part of it that defines ``what``."""
+        if "__run__" not in names:
+            names["__run__"] = True
+            try:
+                exec(find(module) or read(places[0]), names)  # noqa: S102 -- ours, as a .pyc
+            except BaseException:
+                del names["__run__"]  # so that who asks next hears of it too
+                raise
+        if what not in names:
+            exec(find(f"{module}.{what}") or part(what), names)  # noqa: S102 -- as above
+        return names[what]
+
+    return ask

@@ -75,14 +75,14 @@ class CallLog:
                 f"log-format is text or json, not {_shown(jsonio.member(netconf, 'log-format'))}; it is text now",
             )
 
-    def watching(self, handlers: "Mapping[type[effects.Effect], Handler]") -> "dict[type[effects.Effect], Handler]":
+    def watching(self, handlers: "Mapping[str, Handler]") -> "dict[str, Handler]":
         """The same handlers; what they are told and give is looked at."""
-        looks: dict[type[effects.Effect], Callable[[Any, Any], None]] = {
-            effects.Log: self._note,
-            effects.Request: self._see_reply,
-            effects.Delegate: self._see_result,
-            effects.FindLink: self._see_link,
-            effects.MoveOut: self._see_return,
+        looks: dict[str, Callable[[Any, Any], None]] = {
+            "Log": self._note,
+            "Request": self._see_reply,
+            "Delegate": self._see_result,
+            "FindLink": self._see_link,
+            "MoveOut": self._see_return,
         }
         return {kind: _looked_at(handler, looks.get(kind)) for kind, handler in handlers.items()}
 
@@ -111,7 +111,7 @@ class CallLog:
         if effect.request.method == "POST" and reply.status == 200:
             try:
                 self._mac = wire.parse_allocation(reply.body).mac
-            except wire.WireError:
+            except errors.WireError:
                 pass  # or it is no allocation: the flow decides what that means
 
     def _see_result(self, effect: effects.Delegate, outcome: "tuple[int, bytes]") -> None:

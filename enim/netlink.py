@@ -293,12 +293,8 @@ else:
         """``setns``, by way of ``_ctypes``: loading all of ctypes takes 3 ms."""
         import _ctypes  # noqa: PLC0415 -- only when a namespace is entered
 
-        class Number(_ctypes._SimpleCData):  # type: ignore[type-arg]  # noqa: SLF001 -- as ctypes makes c_int
-            _type_ = "i"
-
-        class Function(_ctypes.CFuncPtr):
+        class Function(_ctypes.CFuncPtr):  # returns an int, as those do that do not say
             _flags_ = _ctypes.FUNCFLAG_CDECL | _ctypes.FUNCFLAG_USE_ERRNO
-            _restype_ = Number
 
         library = _ctypes.dlopen(None, 0)  # type: ignore[arg-type]  # None stands for what is loaded already
         call = Function(_ctypes.dlsym(library, "setns"))

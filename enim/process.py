@@ -2,7 +2,7 @@
 
 An entry point is this, and nothing more:
 
-    HANDLERS = process.HANDLERS | {effects.MoveIn: rtnetlink.move_in, ...}    # effect class → function of the effect
+    HANDLERS = process.HANDLERS | {"MoveIn": _move_in, ...}    # name of the effect's class → function of the effect
 
     def main() -> None:
         commands = {"ADD": exclusive.add, "DEL": exclusive.delete}            # each: Config → flow
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
     from typing import Any, NoReturn, TypeAlias
 
-    Handlers: TypeAlias = Mapping[type[effects.Effect], Callable[[Any], Any]]
+    Handlers: TypeAlias = Mapping[str, Callable[[Any], Any]]
     Commands: TypeAlias = Mapping[str, Callable[[config.Config], Generator[effects.Effect, Any, Any]]]
 
 STDIN_BYTES_MAX = 16 * 1024 * 1024  # far beyond any configuration
@@ -105,7 +105,7 @@ def drive(flow: "Generator[effects.Effect, Any, Any]", handlers: "Handlers") -> 
         effect = next(flow)
         while True:
             try:
-                outcome = handlers[type(effect)](effect)
+                outcome = handlers[type(effect).__name__](effect)
             except Exception as failure:  # noqa: BLE001 -- the flow decides what a failure means
                 effect = flow.throw(failure)
             else:
@@ -166,14 +166,21 @@ def _sleep(effect: effects.Sleep) -> None:
 
 
 def _request(effect: effects.Request) -> wire.Reply:
-    return transport.round_trip(effect, _load_ahead if effect.request.method == "POST" else None)
+    return transport.round_trip(effect, _load_ahead_of_grant if effect.request.method == "POST" else _load_ahead)
 
 
 def _load_ahead() -> None:
-    """What the answer to a POST will need is loaded while the agent is at work on it."""
-    from enim import netlink, result, rtnetlink  # noqa: PLC0415 -- see the module's docstring
+    """What the answer will need is loaded while the agent is at work on it: to ask for something is to load it."""
+    from enim import framing  # noqa: PLC0415 -- see the module's docstring
 
-    _ = result.encode, netlink.Channel, rtnetlink.find_link  # to ask for something of a module is to load it
+    _ = wire.decode_reply, framing.split_head, framing.content_length, framing.is_chunked, framing.take
+
+
+def _load_ahead_of_grant() -> None:
+    from enim import netlink, result, rtnetlink  # noqa: PLC0415 -- as above
+
+    _load_ahead()
+    _ = wire.parse_allocation, netlink.Channel, rtnetlink.find_link, result.of_allocation, result.encode
 
 
 def _own_netns(effect: effects.OwnNetns) -> bool:
@@ -208,13 +215,13 @@ def _log(effect: effects.Log) -> None:
 
 
 HANDLERS: "Handlers" = {
-    effects.Now: _now,
-    effects.Sleep: _sleep,
-    effects.Request: _request,
-    effects.OwnNetns: _own_netns,
-    effects.NetnsAlive: _netns_alive,
-    effects.FindLink: _find_link,
-    effects.DeviceName: _device_name,
-    effects.Print: _print,
-    effects.Log: _log,
+    "Now": _now,
+    "Sleep": _sleep,
+    "Request": _request,
+    "OwnNetns": _own_netns,
+    "NetnsAlive": _netns_alive,
+    "FindLink": _find_link,
+    "DeviceName": _device_name,
+    "Print": _print,
+    "Log": _log,
 }

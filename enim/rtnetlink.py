@@ -86,8 +86,11 @@ def move_out(effect: effects.MoveOut, meanwhile: "Callable[[], None] | None" = N
                     pod.drop_altname(link.ifindex, altname)
             name = _free_name(effect.name, home)
             try:
-                with _Beside(meanwhile):
+                end = _begin(meanwhile)
+                try:
                     pod.rename(operation, link.ifindex, name, "", home)
+                finally:
+                    end()
             except errors.KernelError as error:
                 if pod.link(name=link.name) is None and _finish_half_move(link, home):
                     return True
@@ -126,35 +129,27 @@ def addresses_of(effect: effects.Addresses) -> frozenset[tuple[int, int, int]]:
         return pod.addresses(link.ifindex)
 
 
-class _Beside:
-    """A ``with`` block that lasts until another thread has done ``task``, too."""
+def _begin(task: "Callable[[], None] | None") -> "Callable[[], object]":
+    """Let another thread do ``task``; what waits for its end."""
+    _ = errors.KernelError  # what may be needed meanwhile is not loaded by two threads at once
+    done = _thread.allocate_lock()
+    if task is None:
+        return done.acquire
 
-    __slots__ = ("_done", "_task")
-
-    def __init__(self, task: "Callable[[], None] | None") -> None:
-        self._task = task
-        self._done = _thread.allocate_lock()
-
-    def __enter__(self) -> None:
-        if self._task is None:
-            return
-        _ = errors.KernelError  # what may be needed in the block is not loaded by two threads at once
-        self._done.acquire()
-        try:
-            _thread.start_new_thread(self._run, (self._task,))
-        except RuntimeError:  # there are no more threads to be had
-            self._done.release()
-
-    def __exit__(self, *_: object) -> None:
-        self._done.acquire()
-
-    def _run(self, task: "Callable[[], None]") -> None:
+    def run() -> None:
         try:
             task()
         except Exception:  # noqa: BLE001, S110 -- whoever needs what it failed at will meet the failure
             pass
         finally:
-            self._done.release()
+            done.release()
+
+    done.acquire()
+    try:
+        _thread.start_new_thread(run, ())
+    except RuntimeError:  # there are no more threads to be had
+        done.release()
+    return done.acquire
 
 
 def _free_name(name: str, home: netlink.Channel) -> str:

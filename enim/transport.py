@@ -48,7 +48,7 @@ def round_trip(effect: effects.Request, meanwhile: "Callable[[], None] | None" =
             return _receive(connection, deadline)
         except OSError as error:
             raise errors.Interrupted(error.strerror or str(error)) from None
-        except wire.WireError as error:
+        except errors.WireError as error:
             raise errors.Interrupted(error.text) from None
     finally:
         connection.close()

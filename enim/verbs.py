@@ -7,6 +7,14 @@ if TYPE_CHECKING:
     from enim import config, effects
 
 
+def _add(checked: "config.Config") -> "effects.Flow":
+    return commands.add(checked)
+
+
+def _delete(checked: "config.Config") -> "effects.Flow":
+    return commands.delete(checked)
+
+
 def _check(checked: "config.Config") -> "effects.Flow":
     from enim import upkeep  # noqa: PLC0415 -- see the module's docstring
 
@@ -25,4 +33,4 @@ def _status(checked: "config.Config") -> "effects.Flow":
     return upkeep.status(checked)
 
 
-COMMANDS = {"ADD": commands.add, "DEL": commands.delete, "CHECK": _check, "GC": _collect, "STATUS": _status}
+COMMANDS = {"ADD": _add, "DEL": _delete, "CHECK": _check, "GC": _collect, "STATUS": _status}

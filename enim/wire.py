@@ -6,7 +6,7 @@ at most 64 KiB, a body at most 1 MiB. What breaks the protocol is a ``WireError`
 Source: RFC 9112 (HTTP/1.1), contract C1 to C4 (the agent's verbs, query keys and bodies), C9 R2 and R6 (what to check).
 """
 
-from enim import addresses, framing, jsonio
+from enim import addresses, errors, framing, jsonio
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,8 +38,6 @@ REASONS = {
     503: "Service Unavailable",
     505: "HTTP Version Not Supported",
 }
-
-WireError = framing.WireError
 
 _PROTOCOLS = ("HTTP/1.1", "HTTP/1.0")
 
@@ -168,10 +166,10 @@ def decode_request(data: bytes) -> "tuple[Request, int] | None":
     first_line, headers, start = head
     words = first_line.split(" ")
     if len(words) != 3 or not framing.is_token(words[0]):
-        raise WireError(400, "malformed request line")
+        raise errors.WireError(400, "malformed request line")
     method, target, version = words
     if version not in _PROTOCOLS:
-        raise WireError(505, f"unknown protocol version {version[:20]!r}")
+        raise errors.WireError(505, f"unknown protocol version {version[:20]!r}")
     path, query = framing.split_target(target)
     if framing.is_chunked(headers):
         body = framing.take_chunks(data, start)
@@ -188,7 +186,7 @@ def decode_reply(data: bytes, *, closed: bool) -> "Reply | None":
     """
     reply = _decode_reply(data, closed=closed)
     if reply is None and closed:
-        raise WireError(502, f"the connection ended {'within' if data else 'without'} an answer")
+        raise errors.WireError(502, f"the connection ended {'within' if data else 'without'} an answer")
     return reply
 
 
@@ -203,7 +201,7 @@ def _decode_reply(data: bytes, *, closed: bool) -> "Reply | None":
         if status >= 200:
             break
     else:
-        raise WireError(502, "too many interim answers")
+        raise errors.WireError(502, "too many interim answers")
     length = framing.content_length(headers)
     if status in (204, 304):
         body: tuple[bytes, int] | None = (b"", start)
@@ -220,7 +218,7 @@ def _parse_status(first_line: str) -> int:
     version, _, rest = first_line.partition(" ")
     digits = rest.partition(" ")[0]
     if version not in _PROTOCOLS or len(digits) != 3 or not framing.is_decimal(digits) or digits < "100":
-        raise WireError(502, "malformed status line")
+        raise errors.WireError(502, "malformed status line")
     return int(digits)
 
 
@@ -251,7 +249,7 @@ def parse_allocation(body: bytes) -> Allocation:
     try:
         return _parse_allocation(jsonio.loads(body))
     except ValueError as error:
-        raise WireError(502, f"not a valid allocation: {error}") from None
+        raise errors.WireError(502, f"not a valid allocation: {error}") from None
 
 
 def _parse_allocation(value: "Any") -> Allocation:

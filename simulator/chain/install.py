@@ -31,11 +31,17 @@ COMPILED = "plugins"
 UNFINISHED = ".enim-unfinished-"  # begins the name of what is being written, and is left behind by a kill
 
 # A text in the launcher, which is compiled when it is needed; without the package there is no json.
-_SAY = (
-    "said = ascii(str(error))[1:-1].replace('\\\\', '/').replace('\"', '\\'')\n"
-    f'print(\'{{"cniVersion":"1.1.0","code":{errors.IO_FAILURE},'
+_ELSE = (
+    "try:\n"
+    "    if sys.hexversion >> 16 == VERSION: raise error\n"
+    "    sys.dont_write_bytecode = True\n"
+    "    sys.path.insert(0, home)\n"
+    "    getattr(__import__('enim.' + first), first).main()\n"
+    "except Exception as error:\n"
+    "    said = ascii(str(error))[1:-1].replace('\\\\', '/').replace('\"', '\\'')\n"
+    f'    print(\'{{"cniVersion":"1.1.0","code":{errors.IO_FAILURE},'
     '"msg":"the plugin cannot be loaded; if a file is missing or damaged, install it anew","details":"%s"}\' % said)\n'
-    "sys.exit(1)\n"
+    "    sys.exit(1)\n"
 )
 _LAUNCHERS = {"enim": "__main__", "exclusive-device": "exclusive_main"}
 
@@ -112,14 +118,11 @@ def _launcher(name: str, module: str, python: str, home: str, version: int) -> d
         "import marshal, posix, sys\n"
         f'home, first = __file__.rpartition("/")[0] + {{folder!r}}, "{module}"\n'
         "try:\n"
-        f"    if sys.hexversion >> 16 == {version:#x}:\n"
-        f'        file = posix.open(home + "/{COMPILED}", posix.O_RDONLY)\n'
-        f"        exec(marshal.loads(posix.read(file, {loading.HEAD_BYTES})))\n"
-        "    sys.dont_write_bytecode = True\n"
-        "    sys.path.insert(0, home)\n"
-        '    getattr(__import__("enim." + first), first).main()\n'
+        f"    if sys.hexversion >> 16 != {version:#x}: raise ImportError\n"
+        f'    file = posix.open(home + "/{COMPILED}", posix.O_RDONLY)\n'
+        f"    exec(marshal.loads(posix.read(file, {loading.HEAD_BYTES})))\n"
         "except Exception as error:\n"
-        f"    exec({_SAY.replace('{', '{{').replace('}', '}}')!r})\n"
+        f"    exec({_ELSE.replace('VERSION', f'{version:#x}').replace('{', '{{').replace('}', '}}')!r})\n"
     )
     return _start(script, name, python, home)
 

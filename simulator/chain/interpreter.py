@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from enim import loading
-from simulator.chain import compiling, execute
+from simulator.chain import calls, compiling, execute
 from simulator.errors import LabError
 
 OLDEST = (3, 9)
@@ -53,7 +53,7 @@ def compiled(path: str, sources: Mapping[str, bytes]) -> compiling.Compiled:
         LabError: it fails.
     """
     contents = {name: content.hex() for name, content in sources.items()}
-    question = json.dumps({"head_bytes": loading.HEAD_BYTES, "sources": contents}).encode()
+    question = json.dumps({"head_bytes": loading.HEAD_BYTES, "sources": contents, "calls": calls.CALLS}).encode()
     _, stdout, said = execute.program([path, _FLAGS, compiling.__file__], question, _TIMEOUT_S)
     try:
         answer = json.loads(stdout)

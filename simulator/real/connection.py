@@ -14,7 +14,7 @@ import sys
 import traceback
 from collections.abc import Callable
 
-from enim import framing, wire
+from enim import errors, framing, wire
 from simulator.agent import api
 from simulator.real import clock
 
@@ -76,7 +76,7 @@ class Connection:
         """Answer the next request; whether there may be another."""
         try:
             received = self._receive()
-        except wire.WireError as error:
+        except errors.WireError as error:
             log(f"- - - {error.status} {_printable(error.text)}")
             self._send(wire.encode_reply(api.fault(error.status, error.text), close=True))
             self._linger()
@@ -122,16 +122,16 @@ class Connection:
         is_continued = False
         while (decoded := wire.decode_request(self._data)) is None:
             if len(self._data) > _REQUEST_BYTES_MAX:
-                raise wire.WireError(413, "the request is longer than 2 MiB")
+                raise errors.WireError(413, "the request is longer than 2 MiB")
             if not is_continued and _expects_continue(self._data):
                 self._send(b"HTTP/1.1 100 Continue\r\n\r\n")
                 is_continued = True
             more = self._read(deadline_ms)
             if more is None and self._data:
-                raise wire.WireError(408, "the request did not come whole in time")
+                raise errors.WireError(408, "the request did not come whole in time")
             if not more:
                 if self._data.strip(b"\r\n"):
-                    raise wire.WireError(400, "the request ended before it was whole")
+                    raise errors.WireError(400, "the request ended before it was whole")
                 return None
             self._data += more
         request, size = decoded

@@ -34,7 +34,7 @@ def timed(part, function):
 
 def counted(handlers):
     """The handlers, each one's time counted for its effect's class."""
-    return {kind: timed(kind.__name__, handler) for kind, handler in handlers.items()}
+    return {kind: timed(kind, handler) for kind, handler in handlers.items()}
 
 
 def main(launcher: str, compiled: str, module: str) -> int:

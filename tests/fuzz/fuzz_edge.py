@@ -96,21 +96,21 @@ class Edge:
         self.notes: list[str] = []
         self.released_count = 0
         self.has_foreign_code = False  # the IPAM plugin said something else; its code is passed on
-        self.handlers: dict[type[effects.Effect], Callable[[Any], Any]] = {
-            effects.Now: lambda _: self.now_ms,
-            effects.Sleep: self._sleep,
-            effects.Request: self._request,
-            effects.OwnNetns: lambda _: self.tape.rarely(32),
-            effects.NetnsAlive: lambda _: not self.tape.rarely(16),
-            effects.FindLink: self._find_link,
-            effects.DeviceName: lambda _: "" if self.tape.rarely(2) else HOME_NAME,
-            effects.Print: self._print,
-            effects.Log: lambda effect: self.notes.append(effect.text),
-            effects.MoveIn: self._move_in,
-            effects.Configure: lambda effect: self._refuse(effect.ifname),
-            effects.Addresses: self._addresses,
-            effects.MoveOut: self._move_out,
-            effects.Delegate: self._delegate,
+        self.handlers: dict[str, Callable[[Any], Any]] = {
+            "Now": lambda _: self.now_ms,
+            "Sleep": self._sleep,
+            "Request": self._request,
+            "OwnNetns": lambda _: self.tape.rarely(32),
+            "NetnsAlive": lambda _: not self.tape.rarely(16),
+            "FindLink": self._find_link,
+            "DeviceName": lambda _: "" if self.tape.rarely(2) else HOME_NAME,
+            "Print": self._print,
+            "Log": lambda effect: self.notes.append(effect.text),
+            "MoveIn": self._move_in,
+            "Configure": lambda effect: self._refuse(effect.ifname),
+            "Addresses": self._addresses,
+            "MoveOut": self._move_out,
+            "Delegate": self._delegate,
         }
 
     def _sleep(self, effect: effects.Sleep) -> None:
@@ -130,7 +130,7 @@ class Edge:
         data = wire.encode_request(effect.request)
         try:
             decoded = wire.decode_request(data)
-        except wire.WireError as error:  # names that are no UTF-8, or too long
+        except errors.WireError as error:  # names that are no UTF-8, or too long
             return wire.Reply(error.status, b'"no"', "application/json")
         assert decoded is not None, data
         asked, length = decoded
@@ -140,7 +140,7 @@ class Edge:
         answer = self._answer(asked)
         try:
             reply = _received(self.tape, answer)
-        except wire.WireError as error:
+        except errors.WireError as error:
             reply, failure = None, error
         self._act(asked, reply)
         if reply is None:
@@ -240,7 +240,7 @@ class Edge:
             raise errors.CniError(errors.DELEGATE_FAILURE, f"there is no IPAM plugin {effect.plugin[:200]} in CNI_PATH")
         printed: list[bytes] = []
         environment = {**self.environment, "CNI_COMMAND": effect.command}
-        handlers = {**self.handlers, effects.Print: lambda one: printed.append(one.data)}
+        handlers = {**self.handlers, "Print": lambda one: printed.append(one.data)}
         code, answer = process.call("enim", environment, effect.stdin, verbs.COMMANDS, handlers)
         stdout = b"".join(printed) + answer
         if self.tape.rarely(32):

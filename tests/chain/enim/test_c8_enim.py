@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from enim import commands, config, effects, errors, process, wire
+from enim import commands, config, errors, process, wire
 from simulator import syscalls
 
 MAC = "fa:26:00:01:02:03"
@@ -98,7 +98,7 @@ def test_c8_08_an_answer_without_an_address_is_released(enim, agent):
 
 def test_c8_09_an_answer_that_takes_a_minute_is_waited_for_and_one_that_never_comes_is_withdrawn(enim, agent):
     longest_ms = []
-    drive_add(enim, {effects.Request: lambda one: longest_ms.append(one.timeout_ms) or agent.replies["POST"]})
+    drive_add(enim, {"Request": lambda one: longest_ms.append(one.timeout_ms) or agent.replies["POST"]})
     assert longest_ms[0] >= 65_000  # the agent may take 60 s: 30 for its limiter, 30 for its work
 
     agent.replies["POST"] = None  # it allocates, and its answer is lost
@@ -111,7 +111,7 @@ def drive_add(enim, handlers):
     """ADD's flow without its process, for what would take real minutes."""
     environment = {**enim.environment, "CNI_COMMAND": "ADD"}
     checked = config.read(environment, json.dumps({**enim.netconf, "ipam": enim.ipam}).encode())
-    known = {effects.Now: lambda _: 0, effects.OwnNetns: lambda _: False, effects.NetnsAlive: lambda _: False}
+    known = {"Now": lambda _: 0, "OwnNetns": lambda _: False, "NetnsAlive": lambda _: False}
     return process.drive(commands.allocate(checked), {**known, **handlers})
 
 

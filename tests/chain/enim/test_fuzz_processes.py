@@ -15,7 +15,7 @@ import fuzz_verdict
 from fuzz_edge import PART_LENGTHS, Edge
 from fuzz_tape import MAC, NETNS, Tape, call
 
-from enim import wire
+from enim import errors, wire
 
 COUNT = int(os.environ.get("ENIM_FUZZ_PROCESSES", "60"))
 TAPE_BYTES = 96
@@ -45,13 +45,13 @@ class Agent(threading.Thread):
         try:
             while (decoded := wire.decode_request(received)) is None:
                 received += connection.recv(65536)
-        except wire.WireError as error:
+        except errors.WireError as error:
             connection.sendall(wire.encode_reply(wire.Reply(error.status)))
             return
         data = self.edge._answer(decoded[0])
         try:
             reply = wire.decode_reply(data, closed=True)
-        except wire.WireError:
+        except errors.WireError:
             reply = None
         self.edge._act(decoded[0], reply)
         length = max(self.edge.tape.pick(PART_LENGTHS), len(data) // 400 + 1)

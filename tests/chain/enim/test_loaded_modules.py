@@ -1,6 +1,7 @@
 """What an installed plugin runs of its own modules, and what it loads of Python's, for a call that goes well.
 
-Each module here costs every pod 0.03 to 0.2 ms: a new one needs a measurement (`python tests/bench/budget.py`).
+Each part here costs every pod up to 0.05 ms, a module of Python's up to 0.5: a new one needs a measurement
+(`python tests/bench/budget.py`). Where a list is another one for a good reason, ``simulator/chain/calls.py`` gets it.
 """
 
 import ast
@@ -9,39 +10,50 @@ import subprocess
 
 import pytest
 
-ALWAYS = {"commands", "config", "effects", "framing", "jsonio", "process", "settings", "transport", "wire"}
-ADD = ALWAYS | {"addresses", "namespaces", "netlink", "result", "rtnetlink"}
-ENIM = {"__main__", "verbs"}
-CHAIN = {"errors", "exclusive", "exclusive_main", "exclusive_verbs", "namespaces", "netlink", "rtnetlink", "verbs"}
+from simulator.chain import calls
 
 PYTHONS = {"_socket", "errno", "gc"}
 ENTERS = {"_stat", "fcntl"}
 
-# A launcher that tells on stderr, at its end, what it has run and loaded.
+# A launcher that tells on stderr, at its end, what it has run, with a "|" where the plugin begins to wait for others,
+# and what it has loaded.
 PROBE = """
 import posix, sys
-launcher, folder, module = sys.argv[1:]
+launcher, folder, module, command = sys.argv[1:]
 sys.modules["__main__"].__file__ = launcher
 before = set(sys.modules) - {"_stat", "errno", "fcntl", "gc"}
 names = {"__name__": "loading"}
 exec(open(folder + "/enim/loading.py", "rb").read(), names)  # as text it loads more before 3.10
-package = names["load"](posix.open(folder + "/plugins", posix.O_RDONLY), folder + "/enim", "enim")
-unread = type(package.process)
-entry = getattr(package, module)
-def end(code):
-    found = {name: type(one) is not unread for name, one in sys.modules.items() if name not in before}
-    ran = [name[5:] for name, is_run in found.items() if name.startswith("enim.") and is_run]
-    foreign = [name for name in found if name.partition(".")[0] != "enim"]
-    print([code, ran, foreign], file=sys.stderr)
+ran = []
+def note(code, where):
+    ran.append(where["__name__"][5:] + ("" if code.co_name == "<module>" else "." + code.co_name))
+    exec(code, where)
+def mark(where, name):
+    function = getattr(where, name)
+    def call():
+        ran.extend(() if "|" in ran else "|")
+        function()
+    setattr(where, name, call)
+names["exec"] = note
+file = posix.open(folder + "/plugins", posix.O_RDONLY)
+package = names["load"](file, folder + "/enim", "enim", f"{module} {command}")
+main = getattr(package, module).main
 package.process.run
+if command == "DEL" and module == "exclusive_main":
+    mark(package.exclusive_main, "_load_enim")
+mark(package.process, "_load_ahead")
+mark(package.process, "_load_ahead_of_grant")
+def end(code):
+    foreign = [name for name in sys.modules if name not in before and name.partition(".")[0] != "enim"]
+    print([code, ran, foreign], file=sys.stderr)
 package.process.end = end
-entry.main()
+main()
 """
 
 
 @pytest.fixture
 def call(python, plugins):
-    """A function that runs a call: which of the plugins' modules ran, and what of Python's was loaded."""
+    """A function that runs a call: what it ran until it waited for others and then, and what it loaded of Python's."""
 
     def run(node, plugin, module, command):
         ipam = {"type": "enim", "socket": str(node.directory / "agent.sock")}
@@ -54,13 +66,14 @@ def call(python, plugins):
             "CNI_PATH": str(plugins),
         }
         (folder,) = plugins.glob(".enim/*")
-        probe = [python, "-ISE", "-c", PROBE, str(plugins / plugin), str(folder), module]
+        probe = [python, "-ISE", "-c", PROBE, str(plugins / plugin), str(folder), module, command]
         stdin = json.dumps(netconf)
         done = subprocess.run(probe, check=False, env=environment, input=stdin, capture_output=True, text=True)
         assert done.stderr.startswith("["), done.stderr
         code, ran, foreign = ast.literal_eval(done.stderr)
         assert code == 0, done.stdout
-        return set(ran), set(foreign) - {"_ctypes"}  # by which a namespace is entered before Python 3.12
+        before, after = tuple(ran[: ran.index("|")]), tuple(ran[ran.index("|") + 1 :])
+        return (before, after), set(foreign) - {"_ctypes"}  # by which a namespace is entered before Python 3.12
 
     return run
 
@@ -78,12 +91,13 @@ def prepare(log_caller):
 
 def test_enim(node, prepare, call):
     prepare(node)
-    assert call(node, "enim", "__main__", "ADD") == (ADD | ENIM, PYTHONS)
-    assert call(node, "enim", "__main__", "DEL") == (ALWAYS | ENIM, PYTHONS - {"errno"})
+    assert call(node, "enim", "__main__", "ADD") == (calls.CALLS["__main__ ADD"], PYTHONS)
+    assert call(node, "enim", "__main__", "DEL") == (calls.CALLS["__main__ DEL"], PYTHONS - {"errno"})
 
 
 def test_chain(node, prepare, call):
     prepare(node)
-    assert call(node, "exclusive-device", "exclusive_main", "ADD") == (ADD | CHAIN, PYTHONS | ENTERS)
+    added = call(node, "exclusive-device", "exclusive_main", "ADD")
+    assert added == (calls.CALLS["exclusive_main ADD"], PYTHONS | ENTERS)
     deleted = call(node, "exclusive-device", "exclusive_main", "DEL")
-    assert deleted == (ALWAYS | CHAIN | {"result"}, PYTHONS | ENTERS)
+    assert deleted == (calls.CALLS["exclusive_main DEL"], PYTHONS | ENTERS)

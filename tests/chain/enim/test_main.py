@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from enim import wire
+from enim import errors, wire
 
 MAC = "fa:26:00:01:02:03"
 SETTLED_S = 20
@@ -46,7 +46,7 @@ class Agent:
                 try:
                     self.requests.append(self._read(connection))
                     reply = self.replies[self.requests[-1].method]
-                except wire.WireError as error:
+                except errors.WireError as error:
                     reply = wire.Reply(error.status)
                 if reply is not None:
                     connection.sendall(wire.encode_reply(reply))

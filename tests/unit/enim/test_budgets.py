@@ -47,13 +47,13 @@ class Agent:
         environment = dict.fromkeys(("CNI_CONTAINERID", "CNI_IFNAME", "CNI_PATH", "CNI_NETNS"), "x")
         stdin = b'{"cniVersion":"1.1.0","name":"n","type":"exclusive-device","ipam":{"type":"enim"}}'
         handlers = {
-            effects.Now: lambda _: self.now_ms,
-            effects.Sleep: self.sleep,
-            effects.Request: self.serve,
-            effects.OwnNetns: lambda _: False,
-            effects.FindLink: lambda _: effects.Link(7, "eni1", PART["master-mac"]),
-            effects.Print: lambda _: None,
-            effects.Log: lambda _: None,
+            "Now": lambda _: self.now_ms,
+            "Sleep": self.sleep,
+            "Request": self.serve,
+            "OwnNetns": lambda _: False,
+            "FindLink": lambda _: effects.Link(7, "eni1", PART["master-mac"]),
+            "Print": lambda _: None,
+            "Log": lambda _: None,
         }
         flow = {"ADD": commands.add, "DEL": commands.delete}[command]
         try:

@@ -1,15 +1,22 @@
 """exclusive-device has the verbs that enim has, each as a flow of its own."""
 
+import pytest
+
 from enim import exclusive, exclusive_upkeep, exclusive_verbs, verbs
+
+FLOWS = {
+    "ADD": exclusive.add,
+    "DEL": exclusive.delete,
+    "CHECK": exclusive_upkeep.check,
+    "GC": exclusive_upkeep.collect,
+    "STATUS": exclusive_upkeep.status,
+}
 
 
 def test_verbs_are_those_of_enim():
-    assert sorted(exclusive_verbs.COMMANDS) == sorted(verbs.COMMANDS)
+    assert sorted(exclusive_verbs.COMMANDS) == sorted(verbs.COMMANDS) == sorted(FLOWS)
 
 
-def test_add_and_del_are_loaded_with_the_table_and_the_others_are_the_same_flows_as_loaded_directly():
-    assert (exclusive_verbs.COMMANDS["ADD"], exclusive_verbs.COMMANDS["DEL"]) == (exclusive.add, exclusive.delete)
-    for command in ("CHECK", "GC", "STATUS"):
-        later = exclusive_verbs.COMMANDS[command](None)
-        directly = {"CHECK": "check", "GC": "collect", "STATUS": "status"}[command]
-        assert later.gi_code is getattr(exclusive_upkeep, directly).__code__
+@pytest.mark.parametrize("command", list(FLOWS))
+def test_each_verb_is_its_flow(command):
+    assert exclusive_verbs.COMMANDS[command](None).gi_code is FLOWS[command].__code__

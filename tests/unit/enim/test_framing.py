@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enim import framing
+from enim import errors, framing
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))
@@ -18,7 +18,7 @@ def test_quote_keeps_bytes_that_are_not_utf8():
 
 @pytest.mark.parametrize("text", ["%", "%4", "a%zzb", "%ff"])
 def test_unquote_refuses_malformed_escapes(text):
-    with pytest.raises(framing.WireError):
+    with pytest.raises(errors.WireError):
         framing.unquote(text)
 
 
@@ -35,7 +35,7 @@ def test_split_head_skips_empty_lines_before_it():
 
 def test_split_head_refuses_to_collect_for_ever():
     assert framing.split_head(b"a" * framing.HEAD_BYTES_MAX) is None
-    with pytest.raises(framing.WireError) as caught:
+    with pytest.raises(errors.WireError) as caught:
         framing.split_head(b"a" * (framing.HEAD_BYTES_MAX + 1))
     assert caught.value.status == 431
 
@@ -43,13 +43,13 @@ def test_split_head_refuses_to_collect_for_ever():
 def test_content_length_accepts_a_repetition_but_no_contradiction():
     assert framing.content_length((("content-length", "5"), ("content-length", "5"))) == 5
     assert framing.content_length(()) is None
-    with pytest.raises(framing.WireError):
+    with pytest.raises(errors.WireError):
         framing.content_length((("content-length", "5"), ("transfer-encoding", "chunked")))
 
 
 def test_take_chunks_bounds_the_trailers():
     endless = b"0\r\n" + b"a: b\r\n" * 20_000
-    with pytest.raises(framing.WireError) as caught:
+    with pytest.raises(errors.WireError) as caught:
         framing.take_chunks(endless, 0)
     assert caught.value.status == 431
 

@@ -9,33 +9,44 @@ from pathlib import Path
 import pytest
 
 from enim import loading
+from simulator.chain import compiling
 
 SOURCES = {
+    "loading": "",
     "first": "from planted import second, third\nseen = ['first']\ndef main(): print(second.value, 'third' in seen)\n",
     "second": "from planted import first\nfirst.seen.append('second')\nvalue = 7\n",
     "third": "from planted import first\nfirst.seen.append('third')\n",
     "broken": "value = 1 // 0\n",
+    "parted": "count = []\ndef one(): return two() + len(count)\ndef two(): return 2\ndef other(): return 5\n",
+    "late": "from planted import parted\nparted.count.append(1)\nclass Kind: pass\n",
 }
+PIECES = [["first", "parted"], ["second", "parted.one"]]
+
+
+def read_places(file):
+    """What lies where in the file, and the pieces."""
+    return marshal.loads(file[loading.HEAD_BYTES :])
 
 
 @pytest.fixture
-def package(tmp_path, monkeypatch):
+def file(tmp_path):
     """A package of ``SOURCES``, in a file as an installation has it, and a folder with one more module."""
-    places, body = {}, b""
-    for name, source in SOURCES.items():
-        code = marshal.dumps(compile(source, name, "exec"))
-        places[name] = (2 * loading.HEAD_BYTES + len(body), len(code))
-        body += code
-    file = tmp_path / "plugins"
-    heads = (b"", marshal.dumps(places))
-    file.write_bytes(b"".join(head.ljust(loading.HEAD_BYTES, b"\0") for head in heads) + body)
+    sources = {name: source.encode() for name, source in SOURCES.items()}
+    made = compiling.compiled(sources, loading.HEAD_BYTES, {"a call": PIECES})
+    (tmp_path / "plugins").write_bytes(made.file)
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder/beside.py").write_text("value = 8\n")
-    descriptor = os.open(file, os.O_RDONLY)
+    return tmp_path / "plugins"
+
+
+@pytest.fixture(params=["", "a call"])
+def package(file, monkeypatch, request):
+    """The package, loaded for some call, or for one of which the file has pieces."""
     for name in ("planted", *(f"planted.{name}" for name in (*SOURCES, "beside", "none"))):
         monkeypatch.setitem(sys.modules, name, None)
         del sys.modules[name]
-    yield loading.load(descriptor, str(tmp_path / "folder"), "planted")
+    descriptor = os.open(file, os.O_RDONLY)
+    yield loading.load(descriptor, str(file.parent / "folder"), "planted", request.param)
     os.close(descriptor)
 
 
@@ -45,8 +56,8 @@ def test_module_is_run_when_something_of_it_is_asked_for_and_only_once(package):
     assert list(first.seen) == ["first"]
     assert (second.value, second.value) == (7, 7)
     assert first.seen == ["first", "second"]
-    assert type(third) is not type(sys)
-    assert (sys.modules["planted.second"], package.second, type(second)) == (second, second, type(sys))
+    assert "first" not in vars(third)
+    assert (sys.modules["planted.second"], package.second) == (second, second)
 
 
 def test_module_that_lacks_what_is_asked_for_says_so(package):
@@ -64,6 +75,34 @@ def test_module_that_cannot_be_run_says_why(package):
             _ = broken.value
 
 
+def test_part_is_run_when_it_is_asked_for_and_only_once(package):
+    from planted import late, parted  # noqa: PLC0415 -- as above
+
+    assert late.Kind is late.Kind
+    assert {"one", "two", "other"} & set(vars(parted)) == set()
+    assert parted.one() == 3
+    assert {"one", "two", "other"} & set(vars(parted)) == {"one", "two"}  # nobody but one mentions two
+    assert (parted.other(), parted.one is parted.one) == (5, True)
+
+
+def test_pieces_of_a_call_are_read_one_after_the_other(file, monkeypatch):
+    modules, pieces = read_places(file.read_bytes())
+    read = []
+    monkeypatch.setattr(loading.posix, "pread", lambda *given: read.append(given) or os.pread(*given))
+    descriptor = os.open(file, os.O_RDONLY)
+    package = loading.load(descriptor, "", "planted", "a call")
+    _ = package.first.seen, package.parted.count
+    first, second = pieces["a call"]
+    assert [given[2] for given in read] == [loading.HEAD_BYTES, first[0]]
+    _ = package.second.value, package.parted.one
+    assert [given[2] for given in read[2:]] == [second[0]]
+    _ = package.third
+    assert len(read) == 3
+    assert package.late.Kind
+    assert read[3][2] == modules["late"][0][0]
+    os.close(descriptor)
+
+
 def test_what_is_not_in_the_file_is_looked_for_in_the_folder(package):
     from planted import beside  # noqa: PLC0415 -- as above
 
@@ -72,12 +111,12 @@ def test_what_is_not_in_the_file_is_looked_for_in_the_folder(package):
         from planted import none  # noqa: F401, PLC0415 -- as above
 
 
-def test_start_runs_main_and_nothing_that_main_does_not_use(package, tmp_path):
+def test_start_runs_main_and_nothing_that_main_does_not_use(file):
     code = (
         "import os, sys; sys.path.insert(0, sys.argv[2]); from enim import loading\n"
         "load = loading.load\n"
-        "loading.load = lambda file, folder, name: load(file, folder, 'planted')\n"
+        "loading.load = lambda file, folder, name, call: load(file, folder, 'planted', call)\n"
         "loading.start(os.open(sys.argv[1], os.O_RDONLY), 'nowhere', 'first')\n"
     )
-    command = [sys.executable, "-ISE", "-c", code, str(tmp_path / "plugins"), str(Path(loading.__file__).parents[1])]
+    command = [sys.executable, "-ISE", "-c", code, str(file), str(Path(loading.__file__).parents[1])]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "7 False\n"

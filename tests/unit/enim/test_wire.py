@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enim import wire
+from enim import errors, wire
 
 ALLOCATION = {
     "address": {"ipv4": "192.0.2.10"},
@@ -121,14 +121,14 @@ def test_decode_request_reads_an_absolute_target_and_a_plus():
     ],
 )
 def test_decode_request_refuses_what_can_never_become_a_request(data, status):
-    with pytest.raises(wire.WireError) as caught:
+    with pytest.raises(errors.WireError) as caught:
         wire.decode_request(data)
     assert caught.value.status == status
 
 
 @given(st.binary(max_size=200))
 def test_decode_request_raises_nothing_but_wire_errors(data):
-    with contextlib.suppress(wire.WireError):
+    with contextlib.suppress(errors.WireError):
         wire.decode_request(data + b"\r\n\r\n")
 
 
@@ -183,7 +183,7 @@ def test_decode_reply_without_a_length_ends_with_the_connection():
     ],
 )
 def test_decode_reply_refuses_what_is_no_whole_answer(data):
-    with pytest.raises(wire.WireError):
+    with pytest.raises(errors.WireError):
         wire.decode_reply(data, closed=True)
 
 
@@ -294,5 +294,5 @@ def test_parse_allocation_accepts_no_gateway_and_a_link_local_one():
     ],
 )
 def test_parse_allocation_refuses_what_is_no_allocation(body):
-    with pytest.raises(wire.WireError):
+    with pytest.raises(errors.WireError):
         wire.parse_allocation(body)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from enim import loading
-from simulator.chain import compiling, interpreter
+from simulator.chain import calls, compiling, interpreter
 from simulator.errors import LabError
 
 SOURCES = {"loading": b"", "one": b"VALUE = 6 * 7\n"}
@@ -35,9 +35,9 @@ def test_each_python_is_found_and_compiles_for_itself(each_python):
 def test_this_python_compiles_as_it_does_when_it_is_asked(pretended):
     wrapped = pretended(f'exec {sys.executable} "$@"')
     made = interpreter.compiled(wrapped, SOURCES)
-    assert made[:2] == compiling.compiled(SOURCES, loading.HEAD_BYTES)[:2]
-    places = marshal.loads(made.file[loading.HEAD_BYTES :])
-    assert list(places) == list(SOURCES)
+    assert made[:2] == compiling.compiled(SOURCES, loading.HEAD_BYTES, {})[:2]
+    modules, pieces = marshal.loads(made.file[loading.HEAD_BYTES :])
+    assert (list(modules), list(pieces)) == (list(SOURCES), list(calls.CALLS))
 
 
 def test_name_is_looked_up_in_path(monkeypatch):

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from enim import wire
+from enim import errors, wire
 from simulator import topology
 from simulator.errors import InvariantBroken, LabError
 from simulator.real import kernel, server, store
@@ -242,7 +242,7 @@ def test_kill_under_load_gives_no_eni_twice_and_loses_none(in_lab: InLab) -> Non
     deleted: list[str] = []
 
     def live(agent: RunningAgent, number: int) -> None:
-        with contextlib.suppress(OSError, wire.WireError):  # the agent died before it answered
+        with contextlib.suppress(OSError, errors.WireError):  # the agent died before it answered
             reply = agent.ask("POST", f"default/p{number}", f"c{number}")
             if reply.status != 200:
                 return

@@ -29,7 +29,7 @@ def test_bundle_is_the_same_every_time():
 def test_bundle_names_the_interpreter_absolutely_and_without_site():
     first_line = install.bundle()["enim"].splitlines()[0].decode()
     assert first_line == f"#!{os.path.realpath(sys.executable)} -ISE"
-    assert len(install.bundle()["enim"].splitlines()) == 12  # its lines are compiled at every start
+    assert len(install.bundle()["enim"].splitlines()) == 9  # its lines are compiled at every start
 
 
 def test_bundle_replaces_the_interpreter_of_a_virtual_environment(tmp_path):
