@@ -62,7 +62,7 @@ def every_python() -> list[ParameterSet]:
 
 
 def found_python(minor: int) -> str:
-    """A Python 3.``minor`` that runs: of ENIM_PYTHONS (as PATH), system, scripts/install-python, pyenv, PATH; else ""."""
+    """A Python 3.``minor`` that runs: ENIM_PYTHONS (as PATH), system, scripts/install-python, pyenv, PATH; else ""."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
     candidates = [
