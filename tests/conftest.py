@@ -51,7 +51,9 @@ def every_python() -> list[ParameterSet]:
     """Paths of the interpreters of this machine, a skip by name for each that it lacks."""
     found = {minor: found_python(minor) for minor in PLUGINS_PYTHONS}
     missing = {
-        minor: [pytest.mark.skip(f"Python 3.{minor} is not on this machine")] for minor in found if not found[minor]
+        minor: [pytest.mark.skip(f"Python 3.{minor} is not on this machine (scripts/install-python gets newer ones)")]
+        for minor in found
+        if not found[minor]
     }
     params = [pytest.param(found[minor], marks=missing.get(minor, ()), id=f"python3.{minor}") for minor in found]
     if os.path.realpath(SYSTEM_PYTHON) not in {os.path.realpath(path) for path in found.values() if path}:
@@ -61,11 +63,13 @@ def every_python() -> list[ParameterSet]:
 
 
 def found_python(minor: int) -> str:
-    """A Python 3.``minor`` that runs: of ENIM_PYTHONS (paths, as in PATH), PATH, pyenv or the system; "" for none."""
+    """A Python 3.``minor`` that runs: ENIM_PYTHONS (as PATH), system, scripts/install-python, pyenv, PATH; else ""."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
     candidates = [
         *os.environ.get("ENIM_PYTHONS", "").split(os.pathsep),
         *(sys.executable, f"/usr/bin/python3.{minor}", f"/usr/local/bin/python3.{minor}"),
+        str(cache / f"enim/python/3.{minor}/usr/bin/python3.{minor}"),
         *sorted(str(path) for path in pyenv.glob(f"versions/3.{minor}.*/bin/python3")),
         shutil.which(f"python3.{minor}") or "",
     ]

@@ -1,5 +1,6 @@
 """The set-up of ``scripts/``, on machines that lack things: few tools in PATH, a fake uv and pip, no network."""
 
+import runpy
 import shutil
 import subprocess
 import sys
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-TOOLS = ("awk", "cat", "chmod", "dirname", "flock", "mkdir", "mv", "readlink", "rm", "sh")
+TOOLS = ("awk", "cat", "chmod", "dirname", "find", "flock", "head", "mkdir", "mv", "readlink", "rm", "sh", "sort")
 
 PYTHON_WITHOUT_VENV = f"""#!/bin/sh
 case "$*" in *ensurepip*) exit 1 ;; esac
@@ -208,6 +209,109 @@ def test_install_drivers_says_where_it_cannot_build(machine: Machine, environmen
     outcome = machine.run(script="install-drivers", **environment)
     assert (outcome.returncode, outcome.stderr.splitlines()[-1].endswith(cure)) == (3, True), outcome.stderr
     assert sorted(path.name for path in machine.tree.iterdir()) == ["pyproject.toml", "scripts"]
+
+
+KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+needs_keys = pytest.mark.skipif(not KEYRING.exists(), reason=f"there is no {KEYRING}")
+APT_GET = """#!/bin/sh
+echo "$*" >>"$LOG"
+for option; do case $option in -oDir::Cache=*) : >"${option#*=}/archives/python.deb" ;; esac done
+"""
+# Unpacks a root whose loader runs scripts, whose patchelf says what it does, and whose Python is one of version 3.99.
+DPKG_DEB = """#!/bin/sh
+mkdir -p "$3/usr/bin" "$3/usr/lib64"
+cd "$3/usr"
+: >lib64/libc.so.6
+printf '%s\\n' '#!/bin/sh' 'shift 2' 'exec "$@"' >lib64/ld-linux-fake.so.2
+printf '%s\\n' '#!/bin/sh' 'echo "patchelf $*" >>"$LOG"' >bin/patchelf
+printf '%s\\n' '#!/bin/sh' 'echo 3 99' >bin/python3.99
+chmod +x bin/* lib64/*
+"""
+HAS_BAD_PYTHON = DPKG_DEB.replace("$LOG", "/dev/null").replace("echo 3 99", '[ "$2" = -m ]')
+
+
+@pytest.fixture
+def machine_with_apt(machine: Machine, tmp_path: Path) -> Machine:
+    machine.provide("dpkg", "#!/bin/sh\necho fake64\n")
+    machine.provide("dpkg-deb", DPKG_DEB.replace("$LOG", str(tmp_path / "log")))
+    machine.provide("apt-get", APT_GET.replace("$LOG", str(tmp_path / "log")))
+    machine.provide("apt-cache", "#!/bin/sh\necho Package: python3.99\n")
+    return machine
+
+
+@pytest.mark.parametrize("arguments", [(), ("3",), ("2.7",), ("3.x",), ("python3.99",), ("3.99/..",)])
+def test_install_python_wants_a_version(machine: Machine, arguments: tuple[str, ...]) -> None:
+    outcome = machine.run(*arguments, script="install-python")
+    assert (outcome.returncode, "such as 3.14" in outcome.stderr) == (2, True), outcome
+
+
+def test_install_python_leaves_it_at_one_that_is_there(machine: Machine, tmp_path: Path) -> None:
+    machine.provide("python3.99", "#!/bin/sh\necho 3 99\n")
+    outcome = machine.run("3.99", script="install-python", XDG_CACHE_HOME=str(tmp_path / "cache"))
+    assert (outcome.returncode, outcome.stderr.split()[-1]) == (0, f"{machine.path}/python3.99")
+    assert not (tmp_path / "cache").exists()
+
+
+def test_install_python_without_apt_says_what_is_missing(machine: Machine) -> None:
+    outcome = machine.run("3.99", script="install-python", HOME="/proc")
+    assert (outcome.returncode, "there is no Python 3.99" in outcome.stderr) == (3, True)
+    assert outcome.stderr.endswith("this machine has no apt-get\n")
+
+
+@needs_keys
+def test_install_python_puts_it_where_the_tests_look(
+    machine_with_apt: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "cache"
+    target = cache / "enim/python/3.99"
+    (cache / "enim/python/3.99.unfinished/root/left by a kill").mkdir(parents=True)
+    outcome = machine_with_apt.run("3.99", script="install-python", XDG_CACHE_HOME=str(cache))
+    assert outcome.returncode == 0, outcome.stderr
+    assert [line.split(" /")[0] for line in (tmp_path / "log").read_text().splitlines() if "patchelf -" in line] == [
+        "patchelf --force-rpath --set-rpath",
+        "patchelf --set-interpreter",
+    ]
+    assert f"--set-interpreter {target}/usr/lib64/ld-linux-fake.so.2 " in (tmp_path / "log").read_text()
+    assert [path.name for path in target.parent.iterdir()] == ["3.99"]
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    found_python = runpy.run_path(str(ROOT / "tests/conftest.py"))["found_python"]
+    assert found_python(99) == outcome.stderr.split()[-1] == f"{target}/usr/bin/python3.99"
+
+
+@needs_keys
+@pytest.mark.parametrize(
+    ("tool", "text", "says"),
+    [
+        ("apt-get", "#!/bin/sh\nexit 100\n", "http://deb.debian.org/debian cannot be read, see above"),
+        ("apt-cache", "#!/bin/sh\nexit 100\n", "Debian has none for fake64; looked in testing unstable stable"),
+        ("dpkg-deb", "#!/bin/sh\nexit 2\n", "its packages cannot be unpacked, see above"),
+        ("dpkg-deb", HAS_BAD_PYTHON, "that of Debian does not run here, see above"),
+    ],
+    ids=["no network", "no such version", "a bad package", "a Python that does not run"],
+)
+def test_install_python_says_why_it_cannot_and_leaves_nothing(
+    machine_with_apt: Machine, tmp_path: Path, tool: str, text: str, says: str
+) -> None:
+    machine_with_apt.provide(tool, text)
+    outcome = machine_with_apt.run("3.99", script="install-python", XDG_CACHE_HOME=str(tmp_path))
+    assert (outcome.returncode, says in outcome.stderr) == (3, True), outcome.stderr
+    assert list((tmp_path / "enim/python").iterdir()) == []
+
+
+@needs_keys
+@pytest.mark.parametrize(
+    ("environment", "cure"),
+    [
+        ({}, "Set XDG_CACHE_HOME to an absolute path."),
+        ({"XDG_CACHE_HOME": "cache"}, "Set XDG_CACHE_HOME to an absolute path."),
+        ({"HOME": "/proc"}, "Set XDG_CACHE_HOME to a directory of yours."),
+    ],
+)
+def test_install_python_says_where_it_cannot_put_it(
+    machine_with_apt: Machine, environment: dict[str, str], cure: str
+) -> None:
+    outcome = machine_with_apt.run("3.99", script="install-python", **environment)
+    assert (outcome.returncode, outcome.stderr.splitlines()[-1].endswith(cure)) == (3, True), outcome.stderr
 
 
 def test_the_whole_check_says_what_a_bare_machine_lacks_and_leaves_nothing(machine: Machine) -> None:
