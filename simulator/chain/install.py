@@ -62,7 +62,7 @@ def bundle(python: str = sys.executable) -> dict[str, bytes]:
     sources = {file.stem: file.read_bytes() for file in sorted(Path(next(iter(enim.__path__))).glob("*.py"))}
     made = interpreter.compiled(python, sources)
     content = b"".join(f"enim/{name}.py".encode() + b"\0" + source for name, source in sources.items())
-    home = f"{PACKAGES}/{made.tag}-{hashlib.sha256(content).hexdigest()[:12]}"
+    home = f"{PACKAGES}/{made.tag}-{hashlib.sha256(content + made.file).hexdigest()[:12]}"
     files = {f"{home}/enim/{name}.py": source for name, source in sources.items()}
     files[f"{home}/{COMPILED}"] = made.file
     for name, module in _LAUNCHERS.items():
