@@ -50,7 +50,7 @@ _CLONE = re.compile(r"\b(?:clone3?|v?fork)\(")
 _CLONE_FLAGS = re.compile(r"\bflags=(?P<flags>0x[0-9a-f]+)")
 _CLONE_THREAD = 0x10000
 
-_LOG = re.compile(r'\.log[">]|"/dev/log"|<UNIX-DGRAM')  # a plugin's log file, or the log of the system
+_LOG = re.compile(r'\.log[">]|"/dev/log"|<UNIX(?:-DGRAM)?:')  # a plugin's log file, or the log of the system
 
 _FOR_WRITING = 0x3 | 0x40 | 0x200  # O_ACCMODE, O_CREAT, O_TRUNC
 _ASKING = {0x5401, 0x540F, 0x5421, 0x5451, 0xB703}  # TCGETS, TIOCGPGRP, FIONBIO, FIOCLEX, NS_GET_NSTYPE

@@ -117,8 +117,8 @@ def test_call_that_changes_nothing_outside_is_private(line: str) -> None:
         ('write(5</memfd:stdin>(deleted), "{"..., 200) = 200', "write to a file"),
         ('openat(-100</>, "/mnt/enim.log", 0x80d41, 0640) = 5</mnt/enim.log>', "open the log"),
         ('write(5</mnt/enim.log>, "time="..., 200) = 200', "write to the log"),
-        ('connect(5<UNIX-DGRAM:[7]>, {sa_family=0x1, sun_path="/dev/log"}, 11) = 0', "connect to the log"),
-        ('sendto(5<UNIX-DGRAM:[7->8]>, "<174>Nov"..., 250, 0, NULL, 0) = 250', "write to the log"),
+        ('connect(5<UNIX:[7]>, {sa_family=0x1, sun_path="/dev/log"}, 11) = 0', "connect to the log"),
+        ('sendto(5<UNIX:[7->8]>, "<174>Nov"..., 250, 0, NULL, 0) = 250', "write to the log"),
     ],
 )
 def test_kind_says_what_a_call_does(line: str, kind: str) -> None:
