@@ -39,7 +39,7 @@ _RESUMED = re.compile(r"^<\.\.\. \w+ resumed>")
 _RESTARTED = re.compile(r"\? ERESTART")
 _NOT_DONE = re.compile(r"\?|.*\(INJECTED\)")
 _FLAGS = re.compile(r", (?P<flags>0x[0-9a-f]+|0)(?:, [0-7]+)?$")
-_REQUEST = re.compile(r"[^,]*, (?P<request>0x[0-9a-f]+)")
+_REQUEST = re.compile(r"[^,]*, (?P<request>0x[0-9a-f]+|0)\b")
 _MESSAGE = re.compile(r"nlmsg_type=(?P<type>0x[0-9a-f]+)")
 
 _WAKE_UP = re.compile(
@@ -53,7 +53,11 @@ _CLONE_THREAD = 0x10000
 _LOG = re.compile(r'\.log[">]|"/dev/log"|<UNIX(?:-DGRAM)?:')  # a plugin's log file, or the log of the system
 
 _FOR_WRITING = 0x3 | 0x40 | 0x200  # O_ACCMODE, O_CREAT, O_TRUNC
-_ASKING = {0x5401, 0x540F, 0x5421, 0x5451, 0xB703}  # TCGETS, TIOCGPGRP, FIONBIO, FIOCLEX, NS_GET_NSTYPE
+# Of a call with commands those that only ask, or are about the process's own descriptors: but none that locks.
+_ASKING = {
+    "ioctl": {0x5401, 0x540F, 0x5421, 0x5450, 0x5451, 0xB703},  # TCGETS, TIOCGPGRP, FIONBIO, FIO(N)CLEX, NS_GET_NSTYPE
+    "fcntl": {0, 1, 2, 3, 4, 1030},  # F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_DUPFD_CLOEXEC
+}
 
 # Options of strace for a process whose threads are interchangeable: it stops after each of these calls.
 _STEPPED = "sendto,setns,write"
@@ -61,15 +65,23 @@ STEPS = ("-e", f"trace={_STEPPED}", "-e", f"inject={_STEPPED}:signal=STOP")
 
 # What changes nothing outside the process. The end of a process closes its files, whether or not it did so itself.
 _PRIVATE = """
-    access arch_prctl brk clock_gettime clock_nanosleep close dup dup2 dup3 exit exit_group faccessat faccessat2 fcntl
-    fstat futex getcwd getdents64 getegid geteuid getgid getpeername getpid getrandom getsockname getsockopt gettid
-    getuid lseek lstat madvise memfd_create mmap mprotect mremap munmap newfstatat pipe2 poll ppoll pread64 prlimit64
-    read readlink readlinkat recvfrom recvmsg rseq rt_sigaction rt_sigprocmask rt_sigreturn sched_getaffinity
-    sched_yield set_robust_list set_tid_address setsockopt sigaltstack socket stat statx sysinfo uname
+    access arch_prctl brk clock_gettime clock_nanosleep close dup dup2 dup3 exit exit_group faccessat faccessat2 fstat
+    futex getcwd getdents64 getegid geteuid getgid getpeername getpid getrandom getsockname getsockopt gettid getuid
+    lseek lstat madvise memfd_create mmap mprotect mremap munmap newfstatat pipe2 poll ppoll pread64 prlimit64 read
+    readlink readlinkat recvfrom recvmsg rseq rt_sigaction rt_sigprocmask rt_sigreturn sched_getaffinity sched_yield
+    set_robust_list set_tid_address setsockopt sigaltstack socket stat statx sysinfo uname
 """.split()  # noqa: SIM905 -- sixty names are easier to read without quotes
 _MESSAGES = {16: "NEWLINK", 18: "GETLINK", 19: "SETLINK", 20: "NEWADDR", 22: "GETADDR", 24: "NEWROUTE", 109: "DELPROP"}
 _QUESTIONS = ("netlink GET",)
-_ON_A_LOG = {"open": "open", "openat": "open", "connect": "connect to", "sendto": "write to", "write": "write to"}
+_ON_A_LOG = {
+    "open": "open",
+    "openat": "open",
+    "connect": "connect to",
+    "fcntl": "lock",
+    "flock": "lock",
+    "sendto": "write to",
+    "write": "write to",
+}
 _FORKS = ("clone", "clone3", "fork", "vfork")
 _ENDS = ("exit", "exit_group")
 
@@ -97,9 +109,9 @@ class Call:
         if self.name in ("open", "openat"):
             found = _FLAGS.search(self.arguments)
             return found is None or bool(int(found["flags"], 0) & _FOR_WRITING)
-        if self.name == "ioctl":
+        if self.name in _ASKING:
             found = _REQUEST.match(self.arguments)
-            return found is None or int(found["request"], 0) not in _ASKING
+            return found is None or int(found["request"], 0) not in _ASKING[self.name]
         if self.name == "execve":
             return self.ordinal > 1  # the first one is strace's, and starts the plugin
         if self.name == "write" and _WAKE_UP.fullmatch(self.arguments):

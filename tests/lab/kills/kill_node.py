@@ -29,7 +29,10 @@ from simulator.scenario import run
 LOOK_MS, PARTS = 20, 20
 PATIENCE_S = 2.0
 STEP_S = 0.001
-WHOLE_LINE = re.compile(rb'(<\d+>.* )?(time=\S+ level=.* msg=.*|\{"time":".*","level":.*"msg":.*\})\n')
+TIME = rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
+WHOLE_LINE = re.compile(
+    rb'(<\d+>.{15} [a-z-]+\[\d+\]: )?(time=%b level=.* msg=.*|\{"time":"%b","level":.*"msg":.*\})\n' % (TIME, TIME)
+)
 DEVICES = ("full", "null", "random", "urandom", "zero")
 
 
@@ -167,7 +170,7 @@ class TracedNode(node.Node):
         self._read_system_log()
         file = self._logs / "enim.log"
         for line in [*self._logged, *(file.read_bytes() if file.exists() else b"").splitlines(keepends=True)]:
-            if not WHOLE_LINE.fullmatch(line):
+            if not WHOLE_LINE.fullmatch(line) or len(re.findall(TIME, line)) > 1:
                 return f"the log has a line that is not whole: {line!r}"
         return ""
 

@@ -15,7 +15,8 @@ HEAD = "name: kill\nsummary: A plugin is killed.\nnode: {{enis: 2}}\nchain: {cha
 SIGNALS = ("KILL", "TERM")
 LOOKING = ("CHECK", "STATUS")  # the verbs that change nothing
 
-TEXT, JSON, SYSLOG, NOWHERE = "text", "json", "syslog", "a log that cannot be written"
+TEXT, JSON, SYSLOG, NOWHERE = "text", "json", "syslog", "nowhere"
+LOGS = {TEXT: "a log as text", JSON: "a log as JSON", SYSLOG: "syslog", NOWHERE: "a log that cannot be opened"}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ class Group:
     def __str__(self) -> str:
         child = f", child of {self.chain}" if self.plugin != self.chain else ""
         more = ", delegate: exec" if self.delegate else ""
-        log = "" if not self.log else ", " + (self.log if self.log == NOWHERE else f"{self.log} log")
+        log = f", {LOGS[self.log]}" if self.log else ""
         return f"{self.plugin}{child}{more}{', undoing' if self.fails else ''}{log}"
 
     @property
@@ -89,11 +90,12 @@ EXEC = Group("exclusive-device", "exclusive-device", "exec")
 CHILD = Group("exclusive-device", "enim", "exec")
 HOST_DEVICE = Group("host-device", "host-device")
 HOST_DEVICE_CHILD = Group("host-device", "enim")
+LOGGING = dataclasses.replace(IN_PROCESS, log=TEXT)
 GROUPS = (
     *(IN_PROCESS, EXEC, CHILD, HOST_DEVICE, HOST_DEVICE_CHILD),
     dataclasses.replace(IN_PROCESS, fails=True),
     dataclasses.replace(EXEC, fails=True),
-    dataclasses.replace(IN_PROCESS, log=TEXT),
+    LOGGING,
     dataclasses.replace(IN_PROCESS, log=SYSLOG),
     dataclasses.replace(IN_PROCESS, fails=True, log=JSON),
     dataclasses.replace(EXEC, log=JSON),

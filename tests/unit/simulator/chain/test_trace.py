@@ -87,6 +87,7 @@ def test_visible_is_what_reaches_others() -> None:
         'openat(-100</>, "/run/new", 0x241, 0666) = 3</run/new>',
         "ioctl(3<UDP:[1]>, 0x8914, {ifr_name=eth0}) = 0",
         "clone3({flags=0x4100, exit_signal=17}, 88) = 21",
+        "fcntl(3</a>, 0x7, {l_type=0x1, l_whence=0, l_start=0, l_len=0}) = 0",
         "a_call_of_a_later_kernel(1) = 0",
     ],
 )
@@ -99,6 +100,8 @@ def test_call_that_nobody_thought_of_is_visible(line: str) -> None:
     [
         'openat(-100</>, "/mnt/netns/c1", 0x80800) = 3</mnt/netns/c1>',
         "ioctl(3</mnt/netns/c1>, 0xb703) = 1073741824 (CLONE_NEWNET)",
+        "fcntl(3</a>, 0x406, 5) = 5</a>",
+        "fcntl(3</a>, 0, 0) = 5</a>",
         'write(6<pipe:[10942034]>, "\\0", 1) = 1',
         "clone3({flags=0x3d0f00, exit_signal=0, stack=0x7f5e2b1f2000} => {parent_tid=[0]}, 88) = 31",
     ],
@@ -116,6 +119,7 @@ def test_call_that_changes_nothing_outside_is_private(line: str) -> None:
         ('write(2<pipe:[7]>, "enim: "..., 90) = 90', "write to stderr"),
         ('write(5</memfd:stdin>(deleted), "{"..., 200) = 200', "write to a file"),
         ('openat(-100</>, "/mnt/enim.log", 0x80d41, 0640) = 5</mnt/enim.log>', "open the log"),
+        ("flock(5</mnt/enim.log>, 0x2) = 0", "lock the log"),
         ('write(5</mnt/enim.log>, "time="..., 200) = 200', "write to the log"),
         ('connect(5<UNIX:[7]>, {sa_family=0x1, sun_path="/dev/log"}, 11) = 0', "connect to the log"),
         ('sendto(5<UNIX:[7->8]>, "<174>Nov"..., 250, 0, NULL, 0) = 250', "write to the log"),
