@@ -216,10 +216,10 @@ def parse(text: str) -> tuple[Call, ...]:
     for task, match in found:
         if task not in threads:
             continue
+        if _RESTARTED.match(match["outcome"]):
+            continue  # the kernel makes it again, which is a call of its own to strace; how often is chance
         key = thread, name = threads[task], match["name"]
         counts[key] += 1
-        if _RESTARTED.match(match["outcome"]):
-            continue  # the kernel makes it again, which is a call of its own to strace
         is_done = _NOT_DONE.fullmatch(match["outcome"]) is None
         calls.append(Call(name, counts[key], match["arguments"], is_done, thread))
     return tuple(calls)
