@@ -1,5 +1,7 @@
 """What strace's log says: which calls can be seen from outside, and where a process is killed."""
 
+import re
+
 import pytest
 
 from simulator.chain import trace
@@ -67,10 +69,10 @@ def test_parse_puts_the_halves_of_a_call_together() -> None:
     assert trace.stop_count(log) == 1
 
 
-def test_call_that_the_kernel_makes_again_counts_for_strace_only() -> None:
+def test_call_that_the_kernel_makes_again_counts_once() -> None:
     again = 'pwrite64(6</proc/sys/net>, "0", 1, 0) = ? ERESTARTNOINTR (To be restarted)\n'
     done = 'pwrite64(6</proc/sys/net>, "0", 1, 0) = 1\n'
-    assert [(one.ordinal, one.is_done) for one in trace.parse(again * 2 + done)] == [(3, True)]
+    assert [(one.ordinal, one.is_done) for one in trace.parse(again * 2 + done)] == [(1, True)]
 
 
 def test_visible_is_what_reaches_others() -> None:
@@ -85,6 +87,7 @@ def test_visible_is_what_reaches_others() -> None:
         'openat(-100</>, "/run/new", 0x241, 0666) = 3</run/new>',
         "ioctl(3<UDP:[1]>, 0x8914, {ifr_name=eth0}) = 0",
         "clone3({flags=0x4100, exit_signal=17}, 88) = 21",
+        "fcntl(3</a>, 0x7, {l_type=0x1, l_whence=0, l_start=0, l_len=0}) = 0",
         "a_call_of_a_later_kernel(1) = 0",
     ],
 )
@@ -97,7 +100,10 @@ def test_call_that_nobody_thought_of_is_visible(line: str) -> None:
     [
         'openat(-100</>, "/mnt/netns/c1", 0x80800) = 3</mnt/netns/c1>',
         "ioctl(3</mnt/netns/c1>, 0xb703) = 1073741824 (CLONE_NEWNET)",
+        "fcntl(3</a>, 0x406, 5) = 5</a>",
+        "fcntl(3</a>, 0, 0) = 5</a>",
         'write(6<pipe:[10942034]>, "\\0", 1) = 1',
+        "clone3({flags=0x3d0f00, exit_signal=0, stack=0x7f5e2b1f2000} => {parent_tid=[0]}, 88) = 31",
     ],
 )
 def test_call_that_changes_nothing_outside_is_private(line: str) -> None:
@@ -112,6 +118,11 @@ def test_call_that_changes_nothing_outside_is_private(line: str) -> None:
         ("sendto(4<NETLINK:[1]>, [{nlmsg_len=24, nlmsg_type=0x99}], 24, 0, NULL, 0) = 24", "netlink 153"),
         ('write(2<pipe:[7]>, "enim: "..., 90) = 90', "write to stderr"),
         ('write(5</memfd:stdin>(deleted), "{"..., 200) = 200', "write to a file"),
+        ('openat(-100</>, "/mnt/enim.log", 0x80d41, 0640) = 5</mnt/enim.log>', "open the log"),
+        ("flock(5</mnt/enim.log>, 0x2) = 0", "lock the log"),
+        ('write(5</mnt/enim.log>, "time="..., 200) = 200', "write to the log"),
+        ('connect(5<UNIX:[7]>, {sa_family=0x1, sun_path="/dev/log"}, 11) = 0', "connect to the log"),
+        ('sendto(5<UNIX:[7->8]>, "<174>Nov"..., 250, 0, NULL, 0) = 250', "write to the log"),
     ],
 )
 def test_kind_says_what_a_call_does(line: str, kind: str) -> None:
@@ -171,3 +182,77 @@ def test_step_is_reached_after_its_call_only() -> None:
     reached = [point for point in points if point.is_reached(CALLS, log_until("connect", ""))]
     assert [str(point) for point in reached] == ["after netlink SETLINK (sendto 1)"]
     assert (reached[0].is_step, reached[0].options("KILL")) == (True, trace.STEPS)
+
+
+# The second thread connects while the first one has the kernel move a NIC; then the first one starts a child.
+THREADS = """\
+7     execve("/cni/enim", ["/cni/enim"], 0x7ffd48bb4888 /* 41 vars */) = 0
+7     close(3</etc/ld.so.cache>)        = 0
+7     rt_sigprocmask(0, ~[], [], 8)     = 0
+7     clone3({flags=0x3d0f00, exit_signal=0, stack_size=0x7fff80}, 88 <unfinished ...>
+8     set_robust_list(0x7f61d43ff9a0, 24) = 0
+7     <... clone3 resumed> => {parent_tid=[8]}, 88) = 8
+7     sendto(5<NETLINK:[1]>, [{nlmsg_len=52, nlmsg_type=0x13, <unfinished ...>
+8     futex(0x7f61d4e6f0, 0x81, 1)      = 1
+8     connect(3<UNIX-STREAM:[2]>, {sa_family=0x1, sun_path="/mnt/agent.sock"}, 24) = 0
+8     close(4<UNIX-STREAM:[3]>)         = 0
+8     madvise(0x7f61d3c00000, 8368128, 0x4) = 0
+8     exit(0)                           = ?
+8     +++ exited with 0 +++
+7     <... sendto resumed>nlmsg_flags=0x5}], 52, 0, NULL, 0) = 52
+7     futex(0x7f61d4e748, 0x189, 0, NULL, 0xffffffff) = 0
+7     sendto(3<UNIX-STREAM:[2->4]>, "DELETE /v1/eni?con"..., 305, 0, NULL, 0) = 305
+7     clone3({flags=0x4100, exit_signal=17}, 88 <unfinished ...>
+9     connect(6<UNIX-STREAM:[5]>, {sa_family=0x1, sun_path="/a/child's"}, 24) = 0
+9     execve("/cni/enim", ["/cni/enim"], 0x7ffd48bb4888 /* 41 vars */ <unfinished ...>
+7     <... clone3 resumed>)             = 9
+7     exit_group(0)                     = ?
+7     +++ exited with 0 +++
+"""
+
+
+def test_thread_counts_its_own_calls_and_a_child_is_another_process() -> None:
+    calls = trace.parse(THREADS)
+    assert [(one.thread, one.name, one.ordinal) for one in calls if one.name in ("futex", "connect", "close")] == [
+        (0, "close", 1),
+        (1, "futex", 1),
+        (1, "connect", 1),
+        (1, "close", 1),
+        (0, "futex", 1),
+    ]
+
+
+def test_kill_waits_for_a_call_that_no_other_thread_comes_to() -> None:
+    points = trace.kill_points(trace.parse(THREADS))
+    aims = {str(point): (point.at.name, point.at.ordinal) for point in points}
+    assert aims == {
+        "before netlink SETLINK (sendto 1)": ("sendto", 1),
+        "after netlink SETLINK (sendto 1)": ("sendto", 2),  # how often it waits with futex is chance
+        "before send to the agent (sendto 2)": ("sendto", 2),
+        "after send to the agent (sendto 2)": ("clone3", 2),
+        "before fork (clone3 2)": ("clone3", 2),
+        "after fork (clone3 2)": ("exit_group", 1),
+        "before connect (connect 1, thread 2)": ("connect", 1),
+        "after connect (connect 1, thread 2)": ("madvise", 1),  # the first thread comes to a close, too
+    }
+
+
+def test_kill_that_can_be_aimed_at_no_call_stops_the_process_first() -> None:
+    lasting = re.sub(r"8     (exit|\+\+\+).*\n", "", THREADS.replace("8     madvise", "8     rt_sigprocmask"))
+    calls = trace.parse(lasting)
+    (after,) = [point for point in trace.kill_points(calls) if str(point).startswith("after connect")]
+    assert (after.is_step, after.options("KILL")) == (True, ("-e", "inject=close:signal=STOP:when=1"))
+    until = THREADS.index("8     madvise")
+    assert not after.is_reached(calls, THREADS[: THREADS.index("8     connect")])
+    assert after.is_reached(calls, THREADS[:until])
+
+
+def test_where_other_threads_are_is_chance_but_not_what_they_do() -> None:
+    calls = trace.parse(THREADS)
+    after = next(point for point in trace.kill_points(calls) if str(point).startswith("after netlink SETLINK"))
+    killed = THREADS[: THREADS.index("7     sendto(3<")] + "7     sendto(3, 0) = ?\n7     +++ killed by SIGKILL +++\n"
+    second = [line for line in killed.splitlines(keepends=True) if line.startswith("8     ")]
+    without = "".join(line for line in killed.splitlines(keepends=True) if line not in second[2:])
+    assert [after.missed(calls, log, "KILL") for log in (killed, without)] == ["", ""]
+    other = killed.replace("8     madvise", "8     unlink")
+    assert after.missed(calls, other, "KILL") == "thread 2 made other calls: connect, unlink"
