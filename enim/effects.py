@@ -87,7 +87,8 @@ class FindLink(Effect):
     """Find a link in the plugin's own netns, or in ``netns`` if that is not empty.
 
     The conditions that are given (ifindex not 0, mac not empty, name not empty) must all hold.
-    Outcome: a ``Link``, or None. Failures: ``KernelError`` (also when ``netns`` is not a network namespace).
+    Outcome: a ``Link``, or None; one of the own netns that was found without a name may lack its alias.
+    Failures: ``KernelError`` (also when ``netns`` is not a network namespace).
     """
 
     __slots__ = ("ifindex", "mac", "name", "netns")

@@ -159,8 +159,10 @@ def _bounded(length: int) -> int:
 
 def quote(text: str, *, keep: str = "") -> str:
     """Percent-encode all but the unreserved characters of RFC 3986 and those of ``keep``."""
-    kept = _UNRESERVED.union(keep.encode())
-    return "".join([chr(byte) if byte in kept else f"%{byte:02X}" for byte in text.encode("utf-8", "surrogateescape")])
+    data = text.encode("utf-8", "surrogateescape").replace(b"%", b"%25")
+    for byte in set(data).difference(_UNRESERVED, keep.encode(), b"%"):
+        data = data.replace(bytes((byte,)), b"%%%02X" % byte)
+    return data.decode()
 
 
 def unquote(text: str) -> str:

@@ -67,15 +67,15 @@ def member(mapping: "Mapping[str, Any]", key: str) -> "Any":
     if key in mapping:
         return mapping[key]
     folded = key.lower()
-    for name, value in mapping.items():
-        if name.lower() == folded:
-            return value
+    if folded in map(str.lower, mapping.keys()):
+        return next(value for name, value in mapping.items() if name.lower() == folded)
     return None
 
 
 def _read(text: str, start: int) -> "tuple[Any, int]":
     """The value at ``start``, and where it ends. Raises anything for what is not plain, which may be right even so."""
-    start = _after_space(text, start)
+    while text[start] in _WHITE_SPACE:
+        start += 1
     first = text[start]
     if first == '"':
         end = text.index('"', start + 1)
@@ -101,31 +101,29 @@ def _read_members(text: str, start: int, closing: str) -> "tuple[Any, int]":
     """The object or array that begins at ``start``."""
     pairs: dict[str, Any] = {}
     values: list[Any] = []
-    place = _after_space(text, start + 1)
+    place = start + 1
+    while text[place] in _WHITE_SPACE:
+        place += 1
     if text[place] == closing:
         return (values if closing == "]" else pairs), place + 1
     while True:
         value, place = _read(text, place)
-        place = _after_space(text, place)
+        while text[place] in _WHITE_SPACE:
+            place += 1
         if closing == "]":
             values.append(value)
         else:
             if text[place] != ":" or type(value) is not str:
                 raise ValueError
             pairs[value], place = _read(text, place + 1)
-            place = _after_space(text, place)
+            while text[place] in _WHITE_SPACE:
+                place += 1
         if text[place] != ",":
             break
         place += 1
     if text[place] != closing:
         raise ValueError
     return (values if closing == "]" else pairs), place + 1
-
-
-def _after_space(text: str, place: int) -> int:
-    while text[place] in _WHITE_SPACE:
-        place += 1
-    return place
 
 
 def _print(value: object, *, sort_keys: bool) -> str:

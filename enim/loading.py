@@ -6,8 +6,7 @@ run. And what no other line of its module mentions is a part of its own, which i
 call loads what it uses: DEL, for one, no line of what prints results. For the calls that pods wait for the file has all
 that they use once more, in one piece: a name that occurs in several modules is made once then.
 
-The launcher runs this module's code on its own, so nothing here may import another one of the package. What is not in
-the file is looked for in the package's folder.
+The launcher runs this module's code on its own, so nothing here may import another one of the package.
 """
 
 import gc
@@ -23,21 +22,20 @@ if TYPE_CHECKING:
 else:
     ModuleType = type(sys)
 
-HEAD_BYTES = 6144  # of the file: the code of this module; then comes the table, as long, of where the others are
+HEAD_BYTES = 6144  # of the file: the code of this module; then comes the table, as long, of where all else is
 
 
-def start(file: int, folder: str, first: str) -> None:
+def start(file: int, first: str) -> None:
     """Run a plugin.
 
     Args:
         file: descriptor of the file.
-        folder: the package's.
         first: the module whose ``main`` is called.
     """
     sys.dont_write_bytecode = True
     gc.disable()  # a plugin ends before it has rubbish worth a search
     call = f"{first} {posix.environ.get(b'CNI_COMMAND', b'').decode('utf-8', 'replace')}"
-    getattr(load(_above_streams(file), folder, "enim", call), first).main()
+    getattr(load(_above_streams(file), "enim", call), first).main()
 
 
 def _above_streams(file: int) -> int:
@@ -51,12 +49,11 @@ def _above_streams(file: int) -> int:
     return file
 
 
-def load(file: int, folder: str, name: str, call: str = "") -> ModuleType:
+def load(file: int, name: str, call: str = "") -> ModuleType:
     """Make the package ``name``; its modules come into being when they are asked for.
 
     Args:
         file: descriptor of the file.
-        folder: where modules are that the file does not have.
         name: of the package.
         call: a plugin's first module and its verb, of which the file may have all that it runs in a few pieces.
     """
@@ -68,16 +65,13 @@ def load(file: int, folder: str, name: str, call: str = "") -> ModuleType:
     find = _finder(read, list(calls.get(call, ())))
 
     def make(wanted: str) -> ModuleType:
-        if wanted not in modules:
-            raise AttributeError(wanted)  # then Python looks into the folder
         module = ModuleType(f"{name}.{wanted}")
-        module.__getattr__ = _asker(vars(module), wanted, modules[wanted], read, find)  # type: ignore[method-assign]
-        sys.modules[module.__name__] = module
+        module.__getattr__ = _asker(vars(module), wanted, modules, read, find)  # type: ignore[method-assign]
         setattr(package, wanted, module)
         return module
 
     package = sys.modules[name] = ModuleType(name)
-    package.__path__ = [folder]
+    package.__path__ = []  # Python asks for it with each import, and nothing is dearer than an AttributeError
     package.__getattr__ = make  # type: ignore[method-assign]  # ``from enim import x`` asks it (PEP 562)
     return package
 
@@ -98,12 +92,15 @@ def _finder(read: "Callable[[Any], Any]", pieces: "list[Any]") -> "Callable[[str
 
 
 def _asker(
-    names: "dict[str, Any]", module: str, places: "tuple[Any, Any]", read: "Callable[[Any], Any]", find: "Any"
+    names: "dict[str, Any]", module: str, modules: "Any", read: "Callable[[Any], Any]", find: "Callable[[str], Any]"
 ) -> "Callable[[str], Any]":
     """The ``__getattr__`` of a module."""
 
+    def core() -> "Any":
+        return read(read(modules)[module][0])
+
     def part(what: str) -> "Any":
-        parts = read(places[1])
+        parts = read(read(modules)[module][1])
         if what not in parts:
             raise AttributeError(f"{module} has no {what}")
         return read(parts[what])
@@ -113,7 +110,7 @@ def _asker(
         if "__run__" not in names:
             names["__run__"] = True
             try:
-                exec(find(module) or read(places[0]), names)  # noqa: S102 -- ours, as a .pyc
+                exec(find(module) or core(), names)  # noqa: S102 -- ours, as a .pyc
             except BaseException:
                 del names["__run__"]  # so that who asks next hears of it too
                 raise

@@ -177,10 +177,10 @@ def _load_ahead() -> None:
 
 
 def _load_ahead_of_grant() -> None:
-    from enim import netlink, result, rtnetlink  # noqa: PLC0415 -- as above
+    from enim import ifreq, result  # noqa: PLC0415 -- as above
 
     _load_ahead()
-    _ = wire.parse_allocation, netlink.Channel, rtnetlink.find_link, result.of_allocation, result.encode
+    _ = wire.parse_allocation, ifreq.link_at, effects.Link, result.of_allocation, result.encode
 
 
 def _own_netns(effect: effects.OwnNetns) -> bool:
@@ -192,9 +192,21 @@ def _netns_alive(effect: effects.NetnsAlive) -> bool:
 
 
 def _find_link(effect: effects.FindLink) -> "effects.Link | None":
+    if effect.ifindex and not effect.name and not effect.netns:
+        try:
+            return _link_at(effect)
+        except (OSError, OverflowError, ValueError):
+            pass  # netlink knows more of it
     from enim import rtnetlink  # noqa: PLC0415 -- see the module's docstring
 
     return rtnetlink.find_link(effect)
+
+
+def _link_at(effect: effects.FindLink) -> "effects.Link | None":
+    from enim import ifreq  # noqa: PLC0415 -- see the module's docstring
+
+    link = ifreq.link_at(effect.ifindex)
+    return link if link and effect.mac.lower() in ("", link.mac) else None
 
 
 def _device_name(effect: effects.DeviceName) -> str:

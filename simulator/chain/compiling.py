@@ -3,9 +3,9 @@
 The file holds the code of ``enim.loading`` and the table of all that follows, each filled up to a fixed length; then
 the modules and their parts, and for some calls all that they run once more, in pieces. All of it is marshalled.
 
-    table    ({module: (place of its core, place of its {name: place of the part that defines it})},
-              {call: [place of a piece]})
+    table    (place of the modules, {call: [place of a piece]})
     place    (offset, length)
+    modules  {module: (place of its core, place of its {name: place of the part that defines it})}
     piece    {"module" or "module.part": code}
 
 A part is a function or a class that only other modules ask for, with what it alone mentions; the core is the rest.
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
     Definition: TypeAlias = ast.FunctionDef | ast.ClassDef
 
-STARTS = b"\nstart(file, home + '/enim', first)\n"  # what a launcher has set, given to ``loading.start``
+_FOR_TYPES = "TYPE_CHECKING"
+STARTS = b"\nstart(file, first)\n"  # what a launcher has set, given to ``loading.start``
 
 
 class Compiled(NamedTuple):
@@ -80,11 +81,12 @@ def compiled(sources: Mapping[str, bytes], head_bytes: int, calls: Mapping[str, 
             code = codes[f"{name}.{first}"] = _code(name, part).replace(co_name=first)
             found |= dict.fromkeys([one.name for one in part], put(code))
         places[name] = put(codes[name]), put(found)
+    modules = put(places)
     at_hand = {
         call: [put({one: codes[one] for one in piece if one in codes}) for piece in pieces]
         for call, pieces in calls.items()
     }
-    heads = starting, marshal.dumps((places, at_hand))
+    heads = starting, marshal.dumps((modules, at_hand))
     if max(map(len, heads)) > head_bytes:
         raise ValueError(f"a part of {max(map(len, heads))} bytes does not fit into {head_bytes}")
     file = b"".join(head.ljust(head_bytes, b"\0") for head in heads) + body
@@ -100,8 +102,12 @@ class _Bare(ast.NodeTransformer):
     def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
         return self._without_docstring(node)
 
+    def visit_Assign(self, node: ast.Assign) -> ast.AST | None:
+        is_for_types = isinstance(node.targets[0], ast.Name) and node.targets[0].id == _FOR_TYPES
+        return None if is_for_types else self.generic_visit(node)
+
     def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt]:
-        if isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+        if isinstance(node.test, ast.Name) and node.test.id == _FOR_TYPES:
             return [self.visit(one) for one in node.orelse]
         return self.generic_visit(node)
 

@@ -44,7 +44,7 @@ def main(launcher: str, compiled: str, module: str) -> int:
     names: dict = {"__name__": "loading"}
     with open(f"{folder}/loading.py") as source:  # noqa: PTH123 -- see above: pathlib would be in the figures
         exec(source.read(), names)
-    package = names["load"](posix.open(compiled, posix.O_RDONLY), folder, "enim")
+    package = names["load"](posix.open(compiled, posix.O_RDONLY), "enim")
     process = package.process
     unread = type(process)
     unread.__getattr__ = timed("modules", unread.__getattr__)

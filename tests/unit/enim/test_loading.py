@@ -23,30 +23,21 @@ SOURCES = {
 PIECES = [["first", "parted"], ["second", "parted.one"]]
 
 
-def read_places(file):
-    """What lies where in the file, and the pieces."""
-    return marshal.loads(file[loading.HEAD_BYTES :])
-
-
 @pytest.fixture
 def file(tmp_path):
-    """A package of ``SOURCES``, in a file as an installation has it, and a folder with one more module."""
+    """A package of ``SOURCES``, in a file as an installation has it."""
     sources = {name: source.encode() for name, source in SOURCES.items()}
     made = compiling.compiled(sources, loading.HEAD_BYTES, {"a call": PIECES})
     (tmp_path / "plugins").write_bytes(made.file)
-    (tmp_path / "folder").mkdir()
-    (tmp_path / "folder/beside.py").write_text("value = 8\n")
     return tmp_path / "plugins"
 
 
 @pytest.fixture(params=["", "a call"])
 def package(file, monkeypatch, request):
     """The package, loaded for some call, or for one of which the file has pieces."""
-    for name in ("planted", *(f"planted.{name}" for name in (*SOURCES, "beside", "none"))):
-        monkeypatch.setitem(sys.modules, name, None)
-        del sys.modules[name]
+    monkeypatch.setitem(sys.modules, "planted", None)
     descriptor = os.open(file, os.O_RDONLY)
-    yield loading.load(descriptor, str(file.parent / "folder"), "planted", request.param)
+    yield loading.load(descriptor, "planted", request.param)
     os.close(descriptor)
 
 
@@ -57,7 +48,7 @@ def test_module_is_run_when_something_of_it_is_asked_for_and_only_once(package):
     assert (second.value, second.value) == (7, 7)
     assert first.seen == ["first", "second"]
     assert "first" not in vars(third)
-    assert (sys.modules["planted.second"], package.second) == (second, second)
+    assert package.second is second
 
 
 def test_module_that_lacks_what_is_asked_for_says_so(package):
@@ -86,11 +77,14 @@ def test_part_is_run_when_it_is_asked_for_and_only_once(package):
 
 
 def test_pieces_of_a_call_are_read_one_after_the_other(file, monkeypatch):
-    modules, pieces = read_places(file.read_bytes())
+    data = file.read_bytes()
+    (offset, length), pieces = marshal.loads(data[loading.HEAD_BYTES :])
+    late = marshal.loads(data[offset : offset + length])["late"]
     read = []
     monkeypatch.setattr(loading.posix, "pread", lambda *given: read.append(given) or os.pread(*given))
+    monkeypatch.setitem(sys.modules, "planted", None)
     descriptor = os.open(file, os.O_RDONLY)
-    package = loading.load(descriptor, "", "planted", "a call")
+    package = loading.load(descriptor, "planted", "a call")
     _ = package.first.seen, package.parted.count
     first, second = pieces["a call"]
     assert [given[2] for given in read] == [loading.HEAD_BYTES, first[0]]
@@ -99,24 +93,25 @@ def test_pieces_of_a_call_are_read_one_after_the_other(file, monkeypatch):
     _ = package.third
     assert len(read) == 3
     assert package.late.Kind
-    assert read[3][2] == modules["late"][0][0]
+    assert [given[2] for given in read[3:]] == [offset, late[0][0], offset, late[1][0], read[-1][2]]
     os.close(descriptor)
 
 
-def test_what_is_not_in_the_file_is_looked_for_in_the_folder(package):
-    from planted import beside  # noqa: PLC0415 -- as above
+def test_module_that_there_is_not_is_missed_when_it_is_used(package):
+    from planted import none  # noqa: PLC0415 -- as above
 
-    assert beside.value == 8
-    with pytest.raises(ImportError):
-        from planted import none  # noqa: F401, PLC0415 -- as above
+    for _again in range(2):
+        with pytest.raises(KeyError, match="none"):
+            _ = none.value
+    assert package.none
 
 
 def test_start_runs_main_and_nothing_that_main_does_not_use(file):
     code = (
         "import os, sys; sys.path.insert(0, sys.argv[2]); from enim import loading\n"
         "load = loading.load\n"
-        "loading.load = lambda file, folder, name, call: load(file, folder, 'planted', call)\n"
-        "loading.start(os.open(sys.argv[1], os.O_RDONLY), 'nowhere', 'first')\n"
+        "loading.load = lambda file, name, call: load(file, 'planted', call)\n"
+        "loading.start(os.open(sys.argv[1], os.O_RDONLY), 'first')\n"
     )
     command = [sys.executable, "-ISE", "-c", code, str(file), str(Path(loading.__file__).parents[1])]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "7 False\n"

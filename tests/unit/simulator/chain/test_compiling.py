@@ -18,7 +18,11 @@ def made(sources, pieces=None):
     """The package, and what of the file is at a place."""
     compiled = compiling.compiled(sources, loading.HEAD_BYTES, pieces or {})
     modules, calls = marshal.loads(compiled.file[loading.HEAD_BYTES :])
-    return modules, calls, lambda place: marshal.loads(compiled.file[place[0] : sum(place)])
+
+    def at(place):
+        return marshal.loads(compiled.file[place[0] : sum(place)])
+
+    return at(modules), calls, at
 
 
 def split(source):
