@@ -77,14 +77,7 @@ def _addresses(effect: effects.Addresses) -> frozenset[tuple[int, int, int]]:
 
 
 def _move_out(effect: effects.MoveOut) -> bool:
-    """Bring a NIC home; while the kernel is at it, what a DEL of enim needs is loaded, which is what comes next."""
-    return rtnetlink.move_out(effect, _load_enim)
-
-
-def _load_enim() -> None:
-    from enim import commands, framing, settings, transport, verbs, wire  # noqa: PLC0415 -- not before they are needed
-
-    _ = verbs.COMMANDS, commands.delete, settings.owner, transport.round_trip, wire.encode_request, framing.split_head
+    return rtnetlink.move_out(effect)
 
 
 def is_own_enim(path: bytes) -> bool:

@@ -7,14 +7,13 @@ Rules:
       The kernel closes a link that is up before it moves it, so none is set down first: a refused move leaves it up.
     - The kernel tries the wanted name only *after* the move if the present one is free in the target: EEXIST may leave
       the link on the other side under its old name. So the name is looked up first, and after a refusal both sides are.
-    - The kernel waits in a move for what other processors may still read (``rcu_barrier``), 4 ms or 20. Another thread
-      has the interpreter then; it is at its end before anything else is done here.
+    - In a move the kernel waits until other processors have read what they may be reading (``rcu_barrier``): some of
+      its ticks, and longer if they have other things to do. So nothing is done beside it.
 
 Source: net/core/rtnetlink.c ``do_setlink``, net/core/dev.c ``__dev_change_net_namespace``; measured on Linux 6.18;
 contract A12, incidents K2 to K10, P3.
 """
 
-import _thread
 import errno
 import posix
 import time
@@ -23,7 +22,7 @@ from enim import addresses, effects, errors, netlink
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
 DAD_TIMEOUT_MS = 5000  # as containernetworking's SettleAddresses
 DAD_POLL_MS = 20
@@ -64,16 +63,11 @@ def move_in(effect: effects.MoveIn) -> int:
         return arrived.ifindex
 
 
-def move_out(effect: effects.MoveOut, meanwhile: "Callable[[], None] | None" = None) -> bool:
+def move_out(effect: effects.MoveOut) -> bool:
     """Move a link of ``netns`` into this one, under ``name`` or a free ``dev%d``; False if there is no such link.
 
     Those of its altnames that are taken here are dropped, as the kernel does when a netns ends (incidents P3).
-
-    Args:
-        meanwhile: what can be done while the kernel waits, by another thread; what it fails at is not told.
-
-    Raises:
-        KernelError: it is still there, as it was.
+    Raises KernelError; then it is still there, as it was.
     """
     operation = f"move {effect.ifname} out of {effect.netns} as {effect.name}"
     with netlink.Channel() as home, netlink.Channel(effect.netns) as pod:
@@ -84,13 +78,8 @@ def move_out(effect: effects.MoveOut, meanwhile: "Callable[[], None] | None" = N
             for altname in link.altnames:
                 if altname == effect.name or home.is_taken(altname):
                     pod.drop_altname(link.ifindex, altname)
-            name = _free_name(effect.name, home)
             try:
-                end = _begin(meanwhile)
-                try:
-                    pod.rename(operation, link.ifindex, name, "", home)
-                finally:
-                    end()
+                pod.rename(operation, link.ifindex, _free_name(effect.name, home), "", home)
             except errors.KernelError as error:
                 if pod.link(name=link.name) is None and _finish_half_move(link, home):
                     return True
@@ -127,29 +116,6 @@ def addresses_of(effect: effects.Addresses) -> frozenset[tuple[int, int, int]]:
         if link is None:
             raise errors.KernelError(f"look at {effect.ifname} in {effect.netns}", errno.ENODEV, "it is not there")
         return pod.addresses(link.ifindex)
-
-
-def _begin(task: "Callable[[], None] | None") -> "Callable[[], object]":
-    """Let another thread do ``task``; what waits for its end."""
-    _ = errors.KernelError  # what may be needed meanwhile is not loaded by two threads at once
-    done = _thread.allocate_lock()
-    if task is None:
-        return done.acquire
-
-    def run() -> None:
-        try:
-            task()
-        except Exception:  # noqa: BLE001, S110 -- whoever needs what it failed at will meet the failure
-            pass
-        finally:
-            done.release()
-
-    done.acquire()
-    try:
-        _thread.start_new_thread(run, ())
-    except RuntimeError:  # there are no more threads to be had
-        done.release()
-    return done.acquire
 
 
 def _free_name(name: str, home: netlink.Channel) -> str:

@@ -1,7 +1,7 @@
 """PURE: what the calls that pods wait for run of the plugins, in their order: the compiled file has it once more.
 
-Two pieces a call: until it waits for the agent, or for the kernel to move the NIC home, and from then on. A wrong list
-costs time and nothing else, since what it lacks is read when it is asked for.
+Two pieces a call: until it waits for the agent, and from then on, when the second is read. A wrong list costs time and
+nothing else, since what it lacks is read when it is asked for.
 ``tests/chain/enim/test_loaded_modules.py`` holds the lists against the calls.
 """
 
@@ -203,25 +203,25 @@ CALLS: dict[str, tuple[tuple[str, ...], ...]] = {
             "rtnetlink.move_out",
             "errors",
             "errors.KernelError",
-        ),
-        (
+            "effects.Delegate",
             "verbs",
             "commands",
             "commands.delete",
             "settings",
             "settings.owner",
-            "transport",
-            "transport.round_trip",
             "wire",
             "framing",
-            "wire.encode_request",
-            "framing.split_head",
-            "effects.Delegate",
             "effects.Now",
             "effects.Request",
+            "transport",
+            "transport.round_trip",
+            "wire.encode_request",
             "framing.quote",
             "framing.join_head",
+        ),
+        (
             "wire.decode_reply",
+            "framing.split_head",
             "framing.content_length",
             "framing.is_chunked",
             "framing.take",

@@ -44,11 +44,11 @@ def main(launcher: str, compiled: str, module: str) -> int:
     names: dict = {"__name__": "loading"}
     with open(f"{folder}/loading.py") as source:  # noqa: PTH123 -- see above: pathlib would be in the figures
         exec(source.read(), names)
-    package = names["load"](posix.open(compiled, posix.O_RDONLY), "enim")
-    process = package.process
-    unread = type(process)
-    unread.__getattr__ = timed("modules", unread.__getattr__)
+    asker, call = names["_asker"], f"{module} {posix.environ[b'CNI_COMMAND'].decode()}"
+    names["_asker"] = lambda *given: timed("modules", asker(*given))
+    package = names["load"](posix.open(compiled, posix.O_RDONLY), "enim", call)
     names["gc"].disable()
+    process = package.process
     entry = getattr(package, module)
     handlers = getattr(entry, "HANDLERS", process.HANDLERS)
     verbs, versions = package.verbs, package.config.VERSIONS

@@ -15,8 +15,8 @@ from simulator.chain import calls
 PYTHONS = {"_socket", "gc"}
 ENTERS = {"_stat", "errno", "fcntl"}
 
-# A launcher that tells on stderr, at its end, what it has run, with a "|" where the plugin begins to wait for others,
-# and what it has loaded.
+# A launcher that tells on stderr, at its end, what it has run, with a "|" where the plugin begins to wait for the
+# agent, and what it has loaded.
 PROBE = """
 import posix, sys
 launcher, folder, module, command = sys.argv[1:]
@@ -39,8 +39,6 @@ file = posix.open(folder + "/plugins", posix.O_RDONLY)
 package = names["load"](file, "enim", f"{module} {command}")
 main = getattr(package, module).main
 package.process.run
-if command == "DEL" and module == "exclusive_main":
-    mark(package.exclusive_main, "_load_enim")
 mark(package.process, "_load_ahead")
 mark(package.process, "_load_ahead_of_grant")
 def end(code):
@@ -53,7 +51,7 @@ main()
 
 @pytest.fixture
 def call(python, plugins):
-    """A function that runs a call: what it ran until it waited for others and then, and what it loaded of Python's."""
+    """A function that runs a call: what it ran before it waited for the agent and after, and what of Python's."""
 
     def run(node, plugin, module, command):
         ipam = {"type": "enim", "socket": str(node.directory / "agent.sock")}

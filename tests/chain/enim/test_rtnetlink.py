@@ -1,9 +1,6 @@
 """Moving and configuring NICs on the real kernel."""
 
-import _thread
 import errno
-import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -188,43 +185,6 @@ def test_move_out_restores_the_name_and_leaves_nothing_of_the_pod(node):
     assert seen(link) == {"ifname": "eni1", "address": MAC, "mtu": 1500}
     assert (is_up(link), link["addr_info"], node.names(netns)) == (False, [], [])
     assert rtnetlink.move_out(effects.MoveOut(netns, "eth0", "eni1")) is False
-
-
-def test_move_out_has_done_what_was_to_be_done_meanwhile_by_another_thread(node):
-    netns = node.create_netns()
-    move_in(node, netns)
-    threads = []
-
-    def slow():
-        time.sleep(0.1)
-        threads.append(threading.get_ident())
-
-    rtnetlink.move_out(effects.MoveOut(netns, "eth0", "eni1"), slow)
-    assert len(threads) == 1
-    assert threads[0] != threading.get_ident()
-
-
-def test_move_out_does_not_mind_what_fails_meanwhile(node, capfd):
-    netns = node.create_netns()
-    move_in(node, netns)
-
-    def fail():
-        raise OSError
-
-    assert rtnetlink.move_out(effects.MoveOut(netns, "eth0", "eni1"), fail) is True
-    assert capfd.readouterr() == ("", "")
-
-
-def test_move_out_does_without_a_thread_where_there_are_no_more(node, monkeypatch):
-    netns = node.create_netns()
-    move_in(node, netns)
-
-    def refuse(*_):
-        raise RuntimeError("can't start new thread")
-
-    monkeypatch.setattr(_thread, "start_new_thread", refuse)
-    assert rtnetlink.move_out(effects.MoveOut(netns, "eth0", "eni1"), pytest.fail) is True
-    assert node.show("eni1")["ifname"] == "eni1"
 
 
 @pytest.mark.parametrize("ifname", ["eth0", "free-at-home"])
