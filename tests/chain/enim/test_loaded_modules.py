@@ -87,15 +87,19 @@ def prepare(log_caller):
     return make
 
 
+def check(named, found, foreign):
+    ran, loaded = found
+    assert ran == calls.CALLS[named], f'simulator/chain/calls.py should have "{named}": {ran!r},'
+    assert loaded == foreign
+
+
 def test_enim(node, prepare, call):
     prepare(node)
-    assert call(node, "enim", "__main__", "ADD") == (calls.CALLS["__main__ ADD"], PYTHONS | {"fcntl"})
-    assert call(node, "enim", "__main__", "DEL") == (calls.CALLS["__main__ DEL"], PYTHONS)
+    check("__main__ ADD", call(node, "enim", "__main__", "ADD"), PYTHONS | {"fcntl"})
+    check("__main__ DEL", call(node, "enim", "__main__", "DEL"), PYTHONS)
 
 
 def test_chain(node, prepare, call):
     prepare(node)
-    added = call(node, "exclusive-device", "exclusive_main", "ADD")
-    assert added == (calls.CALLS["exclusive_main ADD"], PYTHONS | ENTERS)
-    deleted = call(node, "exclusive-device", "exclusive_main", "DEL")
-    assert deleted == (calls.CALLS["exclusive_main DEL"], PYTHONS | ENTERS)
+    check("exclusive_main ADD", call(node, "exclusive-device", "exclusive_main", "ADD"), PYTHONS | ENTERS)
+    check("exclusive_main DEL", call(node, "exclusive-device", "exclusive_main", "DEL"), PYTHONS | ENTERS)
