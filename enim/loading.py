@@ -4,7 +4,7 @@ For each module Python looks in several places, reads a file of its own, and run
 Here a module is an empty one until something of it is asked for; only then is its code read, from the one file, and
 run. And what no other line of its module mentions is a part of its own, which is read when it is asked for itself. So a
 call loads what it uses: DEL, for one, no line of what prints results. For the calls that pods wait for the file has all
-that they use once more, in one piece: a name that occurs in several modules is made once then.
+that they use once more, in two pieces: a name that occurs in several modules is made once in each.
 
 The launcher runs this module's code on its own, so nothing here may import another one of the package.
 """
