@@ -1,5 +1,7 @@
 """A link by its index, on the real kernel; what the two ioctls cannot tell, netlink does."""
 
+import resource
+
 import pytest
 
 from enim import effects, ifreq, process
@@ -13,6 +15,13 @@ def test_link_at_an_index_has_its_name_and_its_mac(node):
     link = ifreq.link_at(ifindex)
     assert (link.ifindex, link.name, link.mac, link.alias) == (ifindex, "a-name-of-15-by", MAC, "")
     assert ifreq.link_at(ifindex + 100) is None
+
+
+def test_link_that_cannot_be_asked_for_is_not_taken_for_one_that_is_not_there(node):
+    ifindex = node.create_nic("eni1", MAC)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, 4096))
+    with pytest.raises(OSError, match=r"No such file|open files"):  # glibc says the former where there is no socket
+        ifreq.link_at(ifindex)
 
 
 def test_link_without_an_ethernet_address_is_refused(node):
