@@ -160,6 +160,7 @@ def _parts(descriptor: int) -> "Iterator[bytes]":
         yield part
 
 
+# What is not of this module is asked for by a function that is: so a call loads of rtnetlink what it uses.
 HANDLERS: "process.Handlers" = {
     **process.HANDLERS,
     "MoveIn": _move_in,

@@ -1,4 +1,4 @@
-"""PURE: which flow does what, for exclusive-device. What no pod waits for is loaded when it is asked for."""
+"""PURE: which flow does what, for exclusive-device. Each is loaded when it is asked for."""
 
 from enim import exclusive
 

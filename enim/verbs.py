@@ -1,4 +1,4 @@
-"""PURE: which flow does what, for enim. What no pod waits for is loaded when it is asked for."""
+"""PURE: which flow does what, for enim. Each is loaded when it is asked for."""
 
 from enim import commands
 

@@ -171,8 +171,8 @@ def _split(statements: list[ast.stmt], asked: set[str]) -> tuple[list[ast.stmt],
     in_core |= _reachable({name for name, those in owners.items() if len(those) != 1}, mentions)
     firsts -= in_core
     parts = {first: [one for name, one in definitions.items() if name in owned[first] - in_core] for first in firsts}
-    kept = [one for one in statements if one in others or one in [definitions[name] for name in in_core]]
-    return kept, {first: parts[first] for first in sorted(firsts)}
+    moved = {one for part in parts.values() for one in part}
+    return [one for one in statements if one not in moved], {first: parts[first] for first in sorted(firsts)}
 
 
 def _mentioned(node: ast.AST) -> set[str]:

@@ -266,7 +266,8 @@ class Hardware:
             peer = links.peer_of(far)
             if is_plain:
                 self._home_nsid = peer.nsid
-            elif peer.ifindex is not None:
+            else:
+                assert peer.ifindex is not None  # the far end of a pair has one
                 self._dress(peer.ifindex, near)
         except BaseException:
             self._fabric.link("del", ifname=eni.id)

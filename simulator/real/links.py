@@ -76,6 +76,10 @@ class Channel(netlink.Channel):
         (message,) = self.call(f"look at link {ifindex} of namespace {nsid}", _RTM_GETLINK, 0, body)
         return netlink.Link(message)
 
+    def set_down(self, operation: str, ifindex: int) -> None:
+        """Set a link down."""
+        self.call(operation, _RTM_SETLINK, 0, bytes(4) + netlink.u32(ifindex) + netlink.u32(0) + netlink.u32(_IFF_UP))
+
     def restore(self, ifindex: int, name: str, mtu: int) -> None:
         """Set a link down, without addresses, altnames and alias, with this MTU and at last this name.
 
@@ -86,8 +90,7 @@ class Channel(netlink.Channel):
         if link is None:
             raise plugin_errors.KernelError(operation, errno.ENODEV, f"no link has the index {ifindex}")
         if link.up:
-            down = bytes(4) + netlink.u32(ifindex) + netlink.u32(0) + netlink.u32(_IFF_UP)
-            self.call(operation, _RTM_SETLINK, 0, down)
+            self.set_down(operation, ifindex)
         for altname in link.altnames:
             self.drop_altname(ifindex, altname)
         for address in self.addresses(ifindex):

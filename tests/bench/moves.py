@@ -16,7 +16,6 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import side
 
-from enim import netlink
 from simulator.lab import throwaway
 from simulator.real import cloud, kernel, links
 
@@ -24,7 +23,6 @@ ROUNDS = 40
 ONE, DOWN, SOME, ALL = "in one request", "set down before", "2 ms of work beside it", "work beside it all along"
 WORK_MS = {SOME: 2.0, ALL: 1000.0}
 PAUSE_S = 0.06  # the kernel is quiet then
-RTM_SETLINK, IFF_UP = 19, 1
 
 
 def move_in(pod: str) -> None:
@@ -53,8 +51,7 @@ def move_home(pod: str, how: str) -> float:
             beside.start()
         before = time.perf_counter()
         if how == DOWN:
-            flags = bytes(4) + netlink.u32(ifindex) + netlink.u32(0) + netlink.u32(IFF_UP)
-            channel.call("set down", RTM_SETLINK, 0, flags)
+            channel.set_down("set down", ifindex)
         channel.rename("move home", ifindex, "eni1", "", home)
         took_ms = (time.perf_counter() - before) * 1000
     ended.set()
