@@ -83,11 +83,13 @@ def _move_out(effect: effects.MoveOut) -> bool:
 def is_own_enim(path: bytes) -> bool:
     """Whether this is the launcher of enim that was installed together with the one that started this process.
 
-    Two launchers of one installation lie in one directory, and differ by the module that they start alone.
+    Two launchers of one installation lie in one directory, to which links may lead, and differ by the module that they
+    start alone.
     """
     own = getattr(sys.modules.get("__main__"), "__file__", "").encode("utf-8", "surrogateescape")
     try:
-        ours, theirs = (posix.stat(one.rpartition(b"/")[0] or b".") for one in (own, path))
+        beside = (own.rpartition(b"/")[0] or b".") + b"/" + path.rpartition(b"/")[2]
+        ours, theirs = posix.stat(beside), posix.stat(path)
         if not own or (ours.st_dev, ours.st_ino) != (theirs.st_dev, theirs.st_ino):
             return False
         launcher = _read(own)

@@ -31,8 +31,14 @@ COMPILED = "plugins"
 UNFINISHED = ".enim-unfinished-"  # begins the name of what is being written, and is left behind by a kill
 
 # A text in the launcher, which is compiled when it is needed; without the package there is no json.
+# Started by a symbolic link in another folder, the launcher runs once more, as if by its own path.
 _ELSE = (
     "try:\n"
+    "    import os\n"
+    "    own = os.path.realpath(__file__)\n"
+    "    if own != __file__ and not os.path.isdir(home):\n"
+    "        __file__ = own\n"
+    "        exec(open(own, 'rb').read())\n"
     "    if sys.hexversion >> 16 == VERSION: raise error\n"
     "    sys.dont_write_bytecode = True\n"
     "    sys.path.insert(0, home)\n"
@@ -133,7 +139,11 @@ def _start(script: str, name: str, python: str, home: str) -> dict[str, bytes]:
     if len(os.fsencode(shebang)) <= SHEBANG_BYTES_MAX and not any(character.isspace() for character in python):
         return {name: os.fsencode(shebang) + script.format(folder=f"/{home}").encode()}
     inner = f"{home}/start-{name}.py"
-    wrapper = f'#!/bin/sh\nexec {shlex.quote(python)} {FLAGS} "${{0%/*}}/{inner}" "$@"\n'
+    wrapper = (
+        "#!/bin/sh\n"
+        f'folder=${{0%/*}}; [ -e "$folder/{inner}" ] || folder=$(dirname -- "$(readlink -f -- "$0")")\n'
+        f'exec {shlex.quote(python)} {FLAGS} "$folder/{inner}" "$@"\n'
+    )
     return {name: os.fsencode(wrapper), inner: script.format(folder="").encode()}
 
 
@@ -147,7 +157,7 @@ def interpreter_of(launcher: bytes) -> str:
     first, _, rest = os.fsdecode(launcher).partition("\n")
     ending = f" {FLAGS}"
     if first == "#!/bin/sh":
-        words = _words(rest.partition("\n")[0])
+        words = _words(rest.rstrip("\n").rpartition("\n")[2])
         return words[1] if words[:1] == ["exec"] and FLAGS in words[2:3] else ""
     return first[2:].removesuffix(ending) if first.startswith("#!/") and first.endswith(ending) else ""
 

@@ -94,6 +94,12 @@ def test_same_directory_by_another_path_is_the_same_installation(node, plugins):
     assert Pod(node, plugins).is_in_process("ADD", path=f"/nonexistent:{link}/")
 
 
+def test_links_to_both_launchers_are_the_same_installation(node, plugins, tmp_path):
+    for name in ("enim", "exclusive-device"):
+        (tmp_path / name).symlink_to(plugins / name)
+    assert Pod(node, tmp_path).is_in_process("ADD")
+
+
 @pytest.mark.parametrize("other", ["copy", "older", "script"])
 def test_another_enim_is_a_process_of_its_own(node, plugins, tmp_path, other):
     directory = tmp_path / "bin"

@@ -32,10 +32,23 @@ def test_a_launcher_runs_through_sh_if_no_shebang_can_name_the_interpreter(tmp_p
     interpreter.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
     interpreter.chmod(0o755)
     files = install.bundle(str(interpreter))
-    assert files["enim"].startswith(b"#!/bin/sh\nexec ")
+    assert files["enim"].startswith(b"#!/bin/sh\n")
     install.write(tmp_path / "bin", files)
+    (tmp_path / "link").symlink_to("bin/enim")
     assert supported([tmp_path / "bin" / "enim"])[-1] == "1.1.0"
     assert supported(["./enim"], cwd=tmp_path / "bin")[-1] == "1.1.0"
+    assert supported([tmp_path / "link"])[-1] == "1.1.0"
+
+
+@pytest.mark.parametrize("plugin", ["enim", "exclusive-device"])
+def test_a_symbolic_link_to_a_launcher_runs_it(tmp_path, plugin):
+    install.write(tmp_path / "opt", install.bundle())
+    for folder in ("bin", "elsewhere"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "bin" / plugin).symlink_to(f"../opt/{plugin}")
+    (tmp_path / "elsewhere" / "another-name").symlink_to(f"../bin/{plugin}")
+    assert supported([f"./{plugin}"], cwd=tmp_path / "bin")[-1] == "1.1.0"
+    assert supported([tmp_path / "elsewhere" / "another-name"])[-1] == "1.1.0"
 
 
 @pytest.mark.parametrize("plugin", ["enim", "exclusive-device"])
