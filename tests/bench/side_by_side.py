@@ -7,6 +7,7 @@ that is not in them. The goal is a ratio of 1.0 at most without detection; with 
 """
 
 import json
+import marshal
 import os
 import sys
 from pathlib import Path
@@ -19,11 +20,12 @@ import side
 from simulator import topology
 from simulator.chain import install
 from simulator.lab import plugins, throwaway
-from simulator.real import agent_process, cloud, kernel
+from simulator.real import agent_process, cloud, kernel, links
 
 PAIRS, PAIRS_WITH_DETECTION = 300, 10
 ENIS = 4  # the agent's; one more is host-device's
 OURS, THEIRS = "exclusive-device + enim", "host-device + static"
+LEAST, AGAIN = "an interpreter, and the move alone", "host-device + static, for the next:"
 ADDED_MS, HOME_MS = 60.0, 40.0  # after an ADD: no pod lives shorter, and the kernel is quiet then; after a DEL
 
 
@@ -62,6 +64,21 @@ def theirs() -> dict:
     }
 
 
+def least(scratch: Path, eni: str) -> list:
+    """An ADD and a DEL that move the ENI and do nothing else; its name at home is ``eni``."""
+    program = Path(__file__).with_name("least_move.py")
+    compiled = scratch / program.stem
+    compiled.write_bytes(marshal.dumps(compile(program.read_bytes(), program.name, "exec")))
+    start = f"import marshal, posix; exec(marshal.loads(posix.read(posix.open({str(compiled)!r}, 0), 65536)))"
+    with links.Channel() as home:
+        (link,) = home.links(name=eni)
+    found = []
+    for name, _argv, environment, _stdin, pause_ms in calls(LEAST, scratch, scratch / "least", theirs()):
+        environment |= {"NIC": eni, "IFINDEX": str(link.ifindex)}
+        found.append((name, [side.interpreter(), "-ISE", "-c", start], environment, b"", pause_ms))
+    return found
+
+
 def node(scratch: Path, enis: int = ENIS) -> tuple[Path, Path]:
     """Plugins and an agent, inside a lab: the directory of the plugins, and the agent's socket."""
     directory = scratch / "bin"
@@ -77,12 +94,15 @@ def node(scratch: Path, enis: int = ENIS) -> tuple[Path, Path]:
 def job(scratch: Path, pairs: int, detected_pairs: int) -> dict:
     """Measure, inside a lab."""
     directory, agent = node(scratch)
-    for name, detects in (("ours", False), ("theirs", False), ("ours-dad", True), ("theirs-dad", True)):
-        kernel.create_netns(scratch / name, accept_dad=detects)
+    for name in ("ours", "theirs", "least", "ours-dad", "theirs-dad"):
+        kernel.create_netns(scratch / name, accept_dad=name.endswith("dad"))
+    least_add, least_del = least(scratch, theirs()["device"])
+    their_add, their_del = calls(AGAIN, directory, scratch / "least", theirs())
     found = side.measure(
         pairs,
         calls(OURS, directory, scratch / "ours", ours(agent)),
         calls(THEIRS, directory, scratch / "theirs", theirs()),
+        [least_add, their_del, their_add, least_del],
     )
     detected = side.measure(
         detected_pairs,
@@ -110,7 +130,7 @@ def main(pairs: int) -> None:
         sys.exit("host-device and static are not installed here; run `enim-lab doctor --install`")
     found = throwaway.ask(lambda scratch: job(scratch, pairs, min(pairs, PAIRS_WITH_DETECTION)), timeout_s=1800)
     print(f"{f'{pairs} pairs, in turns':48}{'p50 ms':>9}{'ratio':>7}{'p99 ms':>9}{'ratio':>7}{'CPU ms':>9}{'MB':>7}")
-    for name in found:
+    for name in [one for one in found if not one.startswith(AGAIN)]:
         verb = name[-3:]
         print(line(found, name, f"{THEIRS}, dad {verb}" if ", dad" in name else f"{THEIRS} {verb}"))
 
