@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import side
 
 from enim import wire
+from simulator import model
 from simulator.chain import install
 from simulator.lab import throwaway
 from simulator.real import agent_process, cloud
@@ -30,9 +31,9 @@ PAUSE_MS = 4.0
 HOME_MS = 15.0  # the agent restores an ENI that came home
 
 
-def at_once(path: Path, eni: dict) -> None:
-    """Serve: every POST is granted the same ENI, every DELETE is done."""
-    granted = wire.encode_reply(wire.Reply(200, json.dumps(eni).encode(), "application/json"))
+def at_once(path: Path, answer: dict) -> None:
+    """Serve: every POST gets that answer, every DELETE is done."""
+    granted = wire.encode_reply(wire.Reply(200, json.dumps(answer).encode(), "application/json"))
     done = wire.encode_reply(wire.Reply(200))
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(path))
@@ -46,6 +47,21 @@ def at_once(path: Path, eni: dict) -> None:
                 connection.sendall(granted if received.startswith(b"POST") else done)
 
     threading.Thread(target=serve, daemon=True).start()
+
+
+def grant(eni: model.Eni, *families: int) -> dict:
+    """What an agent answers that grants this ENI, which is at home."""
+    found: dict = {"address": {}}
+    for family in families:
+        ip, cidr, gateway = (
+            (eni.ipv4, eni.subnet.cidr4, eni.subnet.gateway4)
+            if family == 4
+            else (eni.ipv6, eni.subnet.cidr6, eni.subnet.gateway6)
+        )
+        link = {"master-mac": eni.mac, "interface-number": str(socket.if_nametoindex(eni.name))}
+        found["address"][f"ipv{family}"] = ip
+        found[f"ipv{family}"] = {"ip": ip, "cidrs": [cidr], "gateway": gateway, **link}
+    return found
 
 
 def calls(name: str, binary: Path, agent: Path) -> list:
@@ -72,11 +88,7 @@ def job(scratch: Path, rounds: int) -> dict:
     enis = cloud.attach(ENIS)
     agent = agent_process.AgentProcess(scratch, ENIS)
     agent.start()
-    eni = enis[0]
-    index = socket.if_nametoindex(eni.name)
-    family = {"ip": eni.ipv4, "cidrs": [eni.subnet.cidr4], "gateway": eni.subnet.gateway4}
-    answer = {"address": {"ipv4": eni.ipv4}, "ipv4": {**family, "master-mac": eni.mac, "interface-number": str(index)}}
-    at_once(scratch / "at-once.sock", answer)
+    at_once(scratch / "at-once.sock", grant(enis[0], 4))
     return side.measure(
         rounds,
         [(BARE, [python, "-ISE", "-c", "pass"], {}, b"", PAUSE_MS)],

@@ -2,6 +2,7 @@
 
 A script: `python tests/bench/side_by_side.py [PAIRS]`. In one lab, on ENIs of one kind, the two take turns, with
 namespaces that do no duplicate address detection and with ones that do, as a kernel does unless it is told otherwise.
+Ours has the project's own agent, which journals before it answers, or one that answers at once; static has none.
 The figures are from before the start of the upper plugin to its end. Between, the agent restores what came home, and
 that is not in them. The goal is a ratio of 1.0 at most without detection; with it, see the README.
 """
@@ -15,6 +16,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[2]))
 sys.path.insert(0, str(Path(__file__).parent))
 
+import plugin_startup
 import side
 
 from simulator import topology
@@ -23,8 +25,8 @@ from simulator.lab import plugins, throwaway
 from simulator.real import agent_process, cloud, kernel, links
 
 PAIRS, PAIRS_WITH_DETECTION = 300, 10
-ENIS = 4  # the agent's; one more is host-device's
-OURS, THEIRS = "exclusive-device + enim", "host-device + static"
+ENIS = 4  # the agent's; one more is that of the agent that answers at once, and one host-device's
+OURS, AT_ONCE, THEIRS = "exclusive-device + enim", "the same, nothing behind it:", "host-device + static"
 LEAST, AGAIN = "an interpreter, and the move alone", "host-device + static, for the next:"
 ADDED_MS, HOME_MS = 60.0, 40.0  # after an ADD: no pod lives shorter, and the kernel is quiet then; after a DEL
 
@@ -53,7 +55,7 @@ def ours(agent: Path) -> dict:
 
 def theirs() -> dict:
     """That of host-device: the same addresses and routes, on the ENI that is not the agent's."""
-    eni = topology.enis(ENIS + 1)[-1]
+    eni = topology.enis(ENIS + 2)[-1]
     pairs = ((eni.ipv4, 24, eni.subnet.gateway4), (eni.ipv6, 64, eni.subnet.gateway6))
     addresses = [{"address": f"{ip}/{length}", "gateway": gateway} for ip, length, gateway in pairs]
     routes = [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}]
@@ -80,12 +82,13 @@ def least(scratch: Path, eni: str) -> list:
 
 
 def node(scratch: Path, enis: int = ENIS) -> tuple[Path, Path]:
-    """Plugins and an agent, inside a lab: the directory of the plugins, and the agent's socket."""
+    """Plugins and agents, inside a lab: the directory of the plugins, and the socket of the agent that journals."""
     directory = scratch / "bin"
     install.write(directory, install.bundle(side.interpreter()))
     for name, binary in plugins.find().items():
         (directory / name).symlink_to(binary)
-    cloud.attach(enis + 1)
+    *_, at_once, _theirs = cloud.attach(enis + 2)
+    plugin_startup.at_once(scratch / "at-once.sock", plugin_startup.grant(at_once, 4, 6))
     agent = agent_process.AgentProcess(scratch, enis)
     agent.start()
     return directory, agent.socket
@@ -94,13 +97,14 @@ def node(scratch: Path, enis: int = ENIS) -> tuple[Path, Path]:
 def job(scratch: Path, pairs: int, detected_pairs: int) -> dict:
     """Measure, inside a lab."""
     directory, agent = node(scratch)
-    for name in ("ours", "theirs", "least", "ours-dad", "theirs-dad"):
+    for name in ("ours", "at-once", "theirs", "least", "ours-dad", "theirs-dad"):
         kernel.create_netns(scratch / name, accept_dad=name.endswith("dad"))
     least_add, least_del = least(scratch, theirs()["device"])
     their_add, their_del = calls(AGAIN, directory, scratch / "least", theirs())
     found = side.measure(
         pairs,
         calls(OURS, directory, scratch / "ours", ours(agent)),
+        calls(AT_ONCE, directory, scratch / "at-once", ours(scratch / "at-once.sock")),
         calls(THEIRS, directory, scratch / "theirs", theirs()),
         [least_add, their_del, their_add, least_del],
     )
