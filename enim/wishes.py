@@ -29,7 +29,7 @@ class Wishes:
 
     Args:
         ips: ``(family, number)``; the answer must have every one.
-        ranges: sets of ``Range``; for each set the answer must have an address in one of its ranges.
+        ranges: sets of ``Range``; for each set the answer must have an address of its own in one of its ranges.
         mac: the ENI's, "" for any.
         device: its name at home, or, if ``is_bus_id``, what the kernel knows it by; "" for any.
     """
@@ -69,9 +69,9 @@ class Wishes:
         for family, number in self.ips:
             if (family, number) not in granted:
                 return addresses.text_of(family, number)
-        for wanted_set in self.ranges:
-            if not any(wanted.contains(family, number) for wanted in wanted_set for family, number in granted):
-                return " or ".join([str(wanted.value["subnet"]) for wanted in wanted_set])
+        for number, wanted_set in enumerate(self.ranges):
+            if not _are_met(self.ranges[: number + 1], allocation.addresses):
+                return " or ".join([str(wanted) for wanted in wanted_set])
         return ""
 
     def is_device(self, name: str, mac: str) -> bool:
@@ -80,19 +80,37 @@ class Wishes:
 
 
 class Range:
-    """A range of addresses: ``first`` to ``last`` of ``family``; ``value`` is its object in ``ipRanges``."""
+    """Addresses from ``first`` to ``last`` of ``family``, with that ``gateway`` if it is not "".
 
-    __slots__ = ("family", "first", "last", "value")
+    ``value`` is its object in ``ipRanges``.
+    """
 
-    def __init__(self, family: int, first: int, last: int, value: "dict[str, Any]") -> None:
+    __slots__ = ("family", "first", "gateway", "last", "value")
+
+    def __init__(self, family: int, first: int, last: int, gateway: str, value: "dict[str, Any]") -> None:
         self.family = family
         self.first = first
         self.last = last
+        self.gateway = gateway
         self.value = value
 
-    def contains(self, family: int, number: int) -> bool:
-        """Is it in the range?"""
-        return family == self.family and self.first <= number <= self.last
+    def __str__(self) -> str:
+        return f"{self.value['subnet']} with the gateway {self.gateway}" if self.gateway else str(self.value["subnet"])
+
+    def has(self, address: "wire.Address") -> bool:
+        """Is the address in the range, with the gateway that is wished?"""
+        family, number = addresses.parse(address.ip)
+        is_in = family == self.family and self.first <= number <= self.last
+        return is_in and self.gateway in ("", address.gateway)
+
+
+def _are_met(sets: "tuple[tuple[Range, ...], ...]", granted: "tuple[wire.Address, ...]") -> bool:
+    """Whether each set has an address that no other set needs."""
+    return not sets or any(
+        _are_met(sets[1:], granted[:index] + granted[index + 1 :])
+        for index, address in enumerate(granted)
+        if any(wanted.has(address) for wanted in sets[0])
+    )
 
 
 def read(checked: "config.Config") -> Wishes:
@@ -212,7 +230,8 @@ def _ranges(value: "Any") -> tuple[tuple[Range, ...], ...]:
 
 def _range(entry: "Any") -> Range:
     known = isinstance(entry, dict)
-    texts = {key: jsonio.member(entry, key) for key in ("subnet", "rangeStart", "rangeEnd")} if known else {}
+    keys = ("subnet", "rangeStart", "rangeEnd", "gateway")
+    texts = {key: jsonio.member(entry, key) for key in keys} if known else {}
     texts = {key: text for key, text in texts.items() if text not in (None, "")}
     if not all(isinstance(text, str) for text in texts.values()) or "subnet" not in texts:
         raise ValueError("a range is an object of texts with a subnet")
@@ -223,4 +242,7 @@ def _range(entry: "Any") -> Range:
     last = addresses.parse(texts["rangeEnd"]) if "rangeEnd" in texts else (family, highest)
     if not (family, lowest) <= first <= last <= (family, highest):
         raise ValueError(f"{texts['subnet']} does not hold the range")
-    return Range(family, first[1], last[1], texts)
+    gateway = addresses.canonical(texts["gateway"]) if "gateway" in texts else ""
+    if gateway and addresses.parse(gateway)[0] != family:
+        raise ValueError(f"the gateway {gateway} is not of the family of {texts['subnet']}")
+    return Range(family, first[1], last[1], gateway, texts)

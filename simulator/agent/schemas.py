@@ -112,7 +112,7 @@ SCHEMAS: Mapping[str, Schema] = {
     },
     "Range": {
         "type": "object",
-        "description": "A range as in the CNI convention ipRanges; its gateway is ignored.",
+        "description": "A range as in the CNI convention ipRanges; its gateway is not looked at.",
         "properties": {"subnet": _NAMED, "rangeStart": _NAMED, "rangeEnd": _NAMED},
         "anyOf": [{"required": ["subnet"]}, {"required": ["rangeStart", "rangeEnd"]}],
     },

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 import json
 from dataclasses import dataclass
+from itertools import permutations
 from typing import Any, TypeAlias
 
 from simulator.model import Eni
@@ -24,7 +25,8 @@ class Wishes:
 
     Args:
         ips: the ENI must have each of them.
-        ip_ranges: for each of these sets of (first, last), the ENI must have an address in one of its ranges.
+        ip_ranges: for each of these sets of (first, last), the ENI must have an address of its own in one of its
+            ranges.
         mac: the ENI's, lower case; "" for any.
         device: the ENI's name at home, or its MAC; "" for any.
     """
@@ -60,7 +62,7 @@ class Wishes:
         return (
             self.is_device(eni)
             and all(ip in has for ip in self.ips)
-            and all(any(_is_in(ip, ranges) for ip in has) for ranges in self.ip_ranges)
+            and any(all(map(_is_in, ips, self.ip_ranges)) for ips in permutations(has, len(self.ip_ranges)))
         )
 
 

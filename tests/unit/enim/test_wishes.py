@@ -83,6 +83,8 @@ def test_wishes_without_a_wish_have_no_body(netconf):
         ({"runtimeConfig": {"ipRanges": ["192.0.2.0/24"]}}, "", 7),
         ({"runtimeConfig": {"ipRanges": [[{"subnet": "192.0.2.0"}]]}}, "", 7),
         ({"runtimeConfig": {"ipRanges": [[{"subnet": 7}]]}}, "", 7),
+        ({"runtimeConfig": {"ipRanges": [[{"subnet": "192.0.2.0/24", "gateway": "router"}]]}}, "", 7),
+        ({"runtimeConfig": {"ipRanges": [[{"subnet": "192.0.2.0/24", "gateway": "2001:db8::1"}]]}}, "", 7),
         ({"runtimeConfig": {"ipRanges": [[{"subnet": "192.0.2.0/24", "rangeStart": "192.0.3.1"}]]}}, "", 7),
         ({"runtimeConfig": {"ipRanges": [[{"subnet": "192.0.2.0/24", "rangeEnd": "2001:db8::1"}]]}}, "", 7),
         (
@@ -102,7 +104,7 @@ def test_wishes_refuse_what_cannot_be_understood(netconf, arguments, code):
 
 def test_wishes_read_ranges_in_both_shapes():
     nested = {"ipRanges": [[{"subnet": "192.0.2.0/24", "rangeStart": "192.0.2.8", "gateway": "192.0.2.1"}]]}
-    assert body({"runtimeConfig": nested})["ipRanges"] == [[{"subnet": "192.0.2.0/24", "rangeStart": "192.0.2.8"}]]
+    assert body({"runtimeConfig": nested})["ipRanges"] == nested["ipRanges"]
     flat = {"ipRanges": [{"Subnet": "192.0.2.0/24", "RangeStart": "", "RangeEnd": ""}, {"Subnet": "2001:db8::/64"}]}
     assert body({"runtimeConfig": flat})["ipRanges"] == [[{"subnet": "192.0.2.0/24"}], [{"subnet": "2001:db8::/64"}]]
 
@@ -163,6 +165,13 @@ def test_wishes_under_host_device_refuse_a_malformed_device(netconf):
         ({"ipRanges": [[{"subnet": "198.51.100.0/24"}, {"subnet": "192.0.2.0/24"}]]}, ""),
         ({"ipRanges": [[{"subnet": "192.0.2.0/24", "rangeStart": "192.0.2.10", "rangeEnd": "192.0.2.10"}]]}, ""),
         ({"ipRanges": [[{"subnet": "192.0.2.0/24", "rangeStart": "192.0.2.11"}]]}, "192.0.2.0/24"),
+        ({"ipRanges": [[{"subnet": "2001:db8::/64", "gateway": "2001:db8:0::1"}]]}, ""),
+        (
+            {"ipRanges": [[{"subnet": "2001:db8::/64", "gateway": "2001:db8::2"}]]},
+            "2001:db8::/64 with the gateway 2001:db8::2",
+        ),
+        ({"ipRanges": [[{"subnet": "192.0.2.0/24"}], [{"subnet": "192.0.2.0/25"}]]}, "192.0.2.0/25"),
+        ({"ipRanges": [[{"subnet": "192.0.2.0/24"}, {"subnet": "2001:db8::/64"}], [{"subnet": "192.0.2.0/24"}]]}, ""),
         (
             {"ipRanges": [[{"subnet": "192.0.2.0/24"}], [{"subnet": "::/64"}, {"subnet": "fe80::/64"}]]},
             "::/64 or fe80::/64",
@@ -170,7 +179,7 @@ def test_wishes_under_host_device_refuse_a_malformed_device(netconf):
     ],
 )
 def test_unmet_names_the_wish_that_was_not_granted(netconf, unmet):
-    both = (wire.Address(4, "192.0.2.10", 24, ""), wire.Address(6, "2001:db8::10", 64, ""))
+    both = (wire.Address(4, "192.0.2.10", 24, ""), wire.Address(6, "2001:db8::10", 64, "2001:db8::1"))
     wanted = wishes.read(checked({"runtimeConfig": netconf}))
     assert wanted.unmet(wire.Allocation("fa:26:00:01:02:03", 7, both)) == unmet
 

@@ -35,6 +35,7 @@ def test_parse_finds_no_wishes(make_eni: MakeEni, body: bytes) -> None:
         ({"ipRanges": [[{"subnet": "10.65.0.0/24"}]]}, False),
         ({"ipRanges": [[{"subnet": "10.65.0.0/24"}, {"subnet": "10.64.0.0/24"}]]}, True),
         ({"ipRanges": [[{"subnet": "10.64.0.0/24"}], [{"subnet": "fd00:64::/64"}]]}, True),
+        ({"ipRanges": [[{"subnet": "10.64.0.0/24"}], [{"subnet": "10.64.0.0/25"}]]}, False),
         ({"ipRanges": [[{"subnet": "10.64.0.0/24"}], [{"subnet": "fd00:65::/64"}]]}, False),
         ({"ipRanges": [[{"subnet": "10.64.0.0/24", "rangeStart": "10.64.0.12"}]]}, False),
         ({"ipRanges": [[{"rangeStart": "10.64.0.11", "rangeEnd": "10.64.0.11"}]]}, True),
