@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from enim import wire
 
 MAIN_TABLE = 254  # RT_TABLE_MAIN
+IPV6_PRIORITY = 1024  # IP6_RT_PRIO_USER: what the kernel makes of none, or of 0
 LOCAL_SCOPES = (253, 254)  # RT_SCOPE_LINK, RT_SCOPE_HOST
 OLDEST_SHAPES = ("0.1.0", "0.2.0")
 MIDDLE_SHAPES = ("0.3.0", "0.3.1", "0.4.0")
@@ -157,7 +158,8 @@ def distinct_routes(routes: "Iterable[Route]", gateways: dict[int, str]) -> tupl
     found: dict[tuple[str, str, int, int], Route] = {}
     for route in routes:
         gateway = "" if route.is_default else route.via(gateways)
-        found.setdefault((route.dst, gateway, route.table, route.attributes.get("priority", 0)), route)
+        priority = route.attributes.get("priority") or (IPV6_PRIORITY if route.family == 6 else 0)
+        found.setdefault((route.dst, gateway, route.table, priority), route)
     return tuple(found.values())
 
 

@@ -172,6 +172,15 @@ def test_merge_routes_keeps_the_first_of_routes_that_the_kernel_takes_for_one():
     ]
 
 
+def test_distinct_routes_keeps_one_ipv6_default_of_a_priority_which_is_1024_if_it_is_not_given():
+    entries = [
+        {"dst": "::/0", "gw": "2001:db8::1"},
+        {"dst": "::/0", "gw": "2001:db8::2", "priority": 1024},
+        {"dst": "::/0", "gw": "2001:db8::3", "priority": 5},
+    ]
+    assert [route.gw for route in result.distinct_routes(routes(*entries), {})] == ["2001:db8::1", "2001:db8::3"]
+
+
 def test_merge_routes_drops_a_family_without_an_address():
     assert result.merge_routes(routes({"dst": "2001:db8:1::/64"}), {4: ""}) == ()
 
