@@ -240,8 +240,4 @@ def _coded(failure: Exception) -> Exception:
     """The CniError that a foreign failure is; what nobody foresaw stays what it is, for the edge to report."""
     if isinstance(failure, errors.Interrupted):
         return errors.CniError(errors.TRY_AGAIN_LATER, "the agent gave no whole answer", failure.text[:256])
-    if isinstance(failure, errors.KernelError):
-        return errors.CniError(errors.LINK_FAILURE, f"cannot {failure.operation}"[:256], failure.text[:256])
-    if isinstance(failure, OSError):
-        return errors.CniError(errors.IO_FAILURE, "the result cannot be printed", str(failure)[:256])
-    return failure
+    return errors.coded(failure)

@@ -75,6 +75,7 @@ class NetnsAlive(Effect):
     """Outcome: True if ``path`` names a network namespace (an nsfs file that setns accepts), else False.
 
     A path that is empty, gone, a plain file or a left-over of an unmounted namespace is False (incidents K9).
+    Failures: ``OSError`` if this process cannot tell.
     """
 
     __slots__ = ("path",)
@@ -232,7 +233,7 @@ class Delegate(Effect):
 
 
 class Print(Effect):
-    """Write ``data`` to stdout, whole. Outcome: None. Failures: ``OSError`` (EPIPE: the reader is gone)."""
+    """Write ``data`` to stdout, whole. Outcome: None. Failures: ``CniError`` with IO_FAILURE (the reader is gone)."""
 
     __slots__ = ("data",)
 

@@ -43,6 +43,15 @@ class CniError(Exception):
         self.details = details
 
 
+def coded(failure: Exception) -> Exception:
+    """The CniError that an outcome of the kernel or the system is; anything else stays what it is."""
+    if isinstance(failure, KernelError):
+        return CniError(LINK_FAILURE, f"cannot {failure.operation}"[:256], failure.text[:256])
+    if isinstance(failure, OSError):
+        return CniError(IO_FAILURE, "the operating system refused what the plugin needs", str(failure)[:256])
+    return failure
+
+
 class WireError(Exception):
     """The peer broke the protocol.
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     Steps: TypeAlias = Generator[effects.Effect, Any, Any]
 
 FREE_NAME = "dev%d"  # "any free name": the agent knows its NICs by MAC, and restores their names
+EXEC = "exec"  # of ``delegate``
 SCOPE_MAX = 255  # of a route: the kernel keeps it in one byte
 
 
@@ -35,6 +36,7 @@ def add(checked: config.Config) -> "effects.Flow":
             be undone.
     """
     plugin, dad = ipam_plugin(checked), _wants_detection(checked)
+    _check_delegate(checked)
     yield from _check_netns(checked)
     home_name = ""  # of the NIC, once it is in the pod
     try:
@@ -71,7 +73,7 @@ def delete(checked: config.Config) -> "effects.Flow":
     try:
         yield from _bring_home(checked)
     except Exception as caught:  # noqa: BLE001 -- the delegate must be told all the same
-        failure = _coded(caught)
+        failure = errors.coded(caught)
     try:
         plugin = ipam_plugin(checked)
         code, stdout = yield delegation(checked, plugin, "DEL")
@@ -96,7 +98,7 @@ def ipam_plugin(checked: config.Config) -> str:
 
 def delegation(checked: config.Config, plugin: str, command: str) -> effects.Delegate:
     """Running the IPAM plugin, in a process of its own if ``delegate`` is ``exec``."""
-    return effects.Delegate(plugin, command, checked.stdin, in_process=checked.member("delegate") != "exec")
+    return effects.Delegate(plugin, command, checked.stdin, in_process=checked.member("delegate") != EXEC)
 
 
 def _wants_detection(checked: config.Config) -> bool:
@@ -107,8 +109,17 @@ def _wants_detection(checked: config.Config) -> bool:
     raise errors.CniError(errors.INVALID_CONFIG, "dad must be true or false", f"it is {wanted!r}"[:256])
 
 
+def _check_delegate(checked: config.Config) -> None:
+    if checked.member("delegate") not in (None, "", EXEC):
+        details = f"it is {checked.member('delegate')!r}"[:256]
+        raise errors.CniError(errors.INVALID_CONFIG, f'delegate must be "{EXEC}", or not there', details)
+
+
 def _check_netns(checked: config.Config) -> "Steps":
     netns, ifname = checked.netns, checked.ifname
+    if "%" in ifname:
+        text = "CNI_IFNAME has a %, which the kernel reads as the place of a number"
+        raise errors.CniError(errors.INVALID_ENVIRONMENT, text, ifname)
     if not checked.netns_override and (yield effects.OwnNetns(netns)):
         raise errors.CniError(errors.INVALID_NETNS, "CNI_NETNS is the plugin's own network namespace", netns)
     if not (yield effects.NetnsAlive(netns)):
@@ -200,7 +211,7 @@ def _undo(
             problems.append(_text(answers.read_error(stdout) or answers.no_error(plugin, code, stdout)))
     except Exception as second:  # noqa: BLE001 -- the first error wins
         problems.append(_text(second))
-    failure = _coded(failure)
+    failure = errors.coded(failure)
     for problem in problems:
         note = f"the roll-back failed too: {problem}"[:256]
         yield _log(checked, note)
@@ -250,15 +261,6 @@ def _excerpt(stdout: bytes) -> str:
     return stdout[:256].decode("utf-8", "replace")
 
 
-def _coded(failure: Exception) -> Exception:
-    """The CniError that a foreign failure is; what nobody foresaw stays what it is, for the edge to report."""
-    if isinstance(failure, errors.KernelError):
-        return errors.CniError(errors.LINK_FAILURE, f"cannot {failure.operation}"[:256], failure.text[:256])
-    if isinstance(failure, OSError):
-        return errors.CniError(errors.IO_FAILURE, "the result cannot be printed", str(failure)[:256])
-    return failure
-
-
 def _with_note(failure: Exception, note: str) -> Exception:
     if not isinstance(failure, errors.CniError):
         return failure
@@ -266,7 +268,7 @@ def _with_note(failure: Exception, note: str) -> Exception:
 
 
 def _text(failure: Exception) -> str:
-    failure = _coded(failure)
+    failure = errors.coded(failure)
     if not isinstance(failure, errors.CniError):
         return str(failure)
     return f"{failure.msg} ({failure.details})" if failure.details else failure.msg

@@ -6,6 +6,7 @@ CNI_COMMAND, the same stdin, and the caller's stderr. Nothing of it is left behi
 Source: cni ``pkg/invoke`` (find.go, raw_exec.go); contract A1, A3, A8.
 """
 
+import _signal  # type: ignore[import-not-found]  # signal without its enums; typeshed has no stub
 import _stat
 import errno
 import posix
@@ -24,7 +25,8 @@ STDOUT_BYTES_MAX = 16 * 1024 * 1024
 STARTS_MAX = 6  # of a plugin that is being written (ETXTBSY), as libcni's
 START_PAUSE_S = 1.0
 
-_STARTS_THIS, _STARTS_ENIM = b'"exclusive_main"', b'"__main__"'
+# By what two launchers of one installation differ: a script for Python by the one, one for sh by the other.
+_DIFFERENCES = ((b'"exclusive_main"', b'"__main__"'), (b"/start-exclusive-device.py", b"/start-enim.py"))
 _LAUNCHER_BYTES_MAX = 4096
 
 _SIGPIPE, _SIGXFSZ = 13, 25  # what Python ignores, a child must not inherit
@@ -47,17 +49,13 @@ def delegate(effect: effects.Delegate) -> tuple[int, bytes]:
     path = _find(effect.plugin, posix.environ.get(b"CNI_PATH", b""))
     if effect.in_process and is_own_enim(path):
         return _run_enim(effect)
-    environment = {**posix.environ, b"CNI_COMMAND": effect.command.encode()}
-    reading, writing = posix.pipe()
     try:
-        try:
-            child = _start(path, environment, effect.stdin, writing)
-        except OSError as error:
-            text = f"the IPAM plugin {effect.plugin} cannot be started"
-            details = f"{path.decode('utf-8', 'replace')}: {error.strerror}"
-            raise errors.CniError(errors.DELEGATE_FAILURE, text, details) from None
-        finally:
-            posix.close(writing)
+        child, reading = _start(path, {**posix.environ, b"CNI_COMMAND": effect.command.encode()}, effect.stdin)
+    except OSError as error:
+        text = f"the IPAM plugin {effect.plugin} cannot be started"
+        details = f"{path.decode('utf-8', 'replace')}: {error.strerror}"
+        raise errors.CniError(errors.DELEGATE_FAILURE, text, details) from None
+    try:
         stdout = b"".join(_parts(reading))
     finally:
         posix.close(reading)  # if it goes on writing, it gets EPIPE
@@ -87,17 +85,18 @@ def _move_out(effect: effects.MoveOut) -> bool:
 def is_own_enim(path: bytes) -> bool:
     """Whether this is the launcher of enim that was installed together with the one that started this process.
 
-    Two launchers of one installation lie in one directory, to which links may lead, and differ by the module that they
-    start alone.
+    Two launchers of one installation lie in one directory, to which links may lead, and differ by what they start
+    alone. A launcher for sh tells its path to the script that it starts.
     """
-    own = getattr(sys.modules.get("__main__"), "__file__", "").encode("utf-8", "surrogateescape")
+    script = getattr(sys.modules.get("__main__"), "__file__", "")
+    own = (sys.argv[1] if script.endswith(".py") and sys.argv[1:] else script).encode("utf-8", "surrogateescape")
     try:
         beside = (own.rpartition(b"/")[0] or b".") + b"/" + path.rpartition(b"/")[2]
         ours, theirs = posix.stat(beside), posix.stat(path)
         if not own or (ours.st_dev, ours.st_ino) != (theirs.st_dev, theirs.st_ino):
             return False
-        launcher = _read(own)
-        return _STARTS_THIS in launcher and _read(path) == launcher.replace(_STARTS_THIS, _STARTS_ENIM)
+        launcher, wanted = _read(own), _read(path)
+        return any(this in launcher and wanted == launcher.replace(this, enim) for this, enim in _DIFFERENCES)
     except OSError:
         return False
 
@@ -133,7 +132,21 @@ def _find(plugin: str, search: bytes) -> bytes:
     raise errors.CniError(errors.DELEGATE_FAILURE, f"there is no IPAM plugin {plugin[:200]} in CNI_PATH", details)
 
 
-def _start(path: bytes, environment: dict[bytes, bytes], stdin: bytes, stdout: int) -> int:
+def _start(path: bytes, environment: dict[bytes, bytes], stdin: bytes) -> tuple[int, int]:
+    """Start the plugin; its process id, and a pipe from its stdout."""
+    if _signal.getsignal(_signal.SIGCHLD) == _signal.SIG_IGN:
+        _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)  # or nobody could learn how the child ended
+    reading, writing = posix.pipe()
+    try:
+        return _start_on(path, environment, stdin, writing), reading
+    except BaseException:
+        posix.close(reading)
+        raise
+    finally:
+        posix.close(writing)
+
+
+def _start_on(path: bytes, environment: dict[bytes, bytes], stdin: bytes, stdout: int) -> int:
     """Start the plugin; its process id. Its stdin is a file in memory: with a pipe, each could wait for the other."""
     memory = posix.memfd_create("stdin")
     try:

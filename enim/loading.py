@@ -9,6 +9,7 @@ that they use once more, in two pieces: a name that occurs in several modules is
 The launcher runs this module's code on its own, so nothing here may import another one of the package.
 """
 
+import _signal  # type: ignore[import-not-found]  # signal without its enums; typeshed has no stub
 import gc
 import marshal
 import posix
@@ -34,6 +35,8 @@ def start(file: int, first: str) -> None:
     """
     sys.dont_write_bytecode = True
     gc.disable()  # a plugin ends before it has rubbish worth a search
+    if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+        _signal.signal(_signal.SIGINT, _signal.SIG_DFL)  # it ends a plugin as SIGTERM does, without a traceback
     call = f"{first} {posix.environ.get(b'CNI_COMMAND', b'').decode('utf-8', 'replace')}"
     getattr(load(_above_streams(file), "enim", call), first).main()
 

@@ -97,15 +97,12 @@ class CallLog:
 
     def end(self, failure: "errors.CniError | None") -> None:
         """The line of the call."""
-        outcome: dict[str, Any] = {"eni": self._mac, "device": self._device, "code": failure.code if failure else 0}
-        outcome["duration_ms"] = (time.monotonic_ns() - self._start_ns) // 1_000_000
-        outcome["msg"] = failure.msg if failure else "ok"
-        outcome["details"] = failure.details if failure else ""
-        self._write(_ERROR if failure else _INFO, outcome)
+        code, msg, details = (failure.code, failure.msg, failure.details) if failure else (0, "ok", "")
+        self._write(_ERROR if failure else _INFO, msg, code=code, details=details)
 
     def _note(self, effect: effects.Log, _: None) -> None:
         known = f"{self._plugin}: {self._known['container']} {self._known['ifname']}: "
-        self._write(_WARNING, {"msg": effect.text[len(known) if effect.text.startswith(known) else 0 :]})
+        self._write(_WARNING, effect.text[len(known) if effect.text.startswith(known) else 0 :])
 
     def _see_reply(self, effect: effects.Request, reply: wire.Reply) -> None:
         if effect.request.method == "POST" and reply.status == 200:
@@ -132,8 +129,10 @@ class CallLog:
             self._mac = self._mac or self._seen_mac
             self._device = effect.name
 
-    def _write(self, level: str, fields: "dict[str, Any]") -> None:
-        known = {"time": _now(), "level": level, **self._known, **fields}
+    def _write(self, level: str, msg: str, *, code: "int | None" = None, details: str = "") -> None:
+        known = {"time": _now(), "level": level, **self._known}
+        known |= {"eni": self._mac, "device": self._device, "code": code}
+        known |= {"duration_ms": (time.monotonic_ns() - self._start_ns) // 1_000_000, "msg": msg, "details": details}
         entries = {name: _shown(value) for name, value in known.items() if value not in ("", None)}
         if self._format == JSON:
             line = "{" + ",".join([f'"{name}":{value}' for name, value in entries.items()]) + "}"

@@ -25,12 +25,21 @@ def netns_alive(path: str) -> bool:
 
     All namespace files lie on the kernel's one nsfs, so they share its st_dev; what an unmounted namespace leaves lies
     elsewhere (incidents K9). Nothing else is opened: that might block, or act.
+
+    Raises:
+        OSError: this process cannot tell: it may not look there, or has no descriptor left.
     """
     try:
         if posix.stat(path).st_dev != posix.stat(OWN_NETNS).st_dev:
             return False
         descriptor = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
-    except (OSError, ValueError):
+    except ValueError:
+        return False
+    except OSError as error:
+        import errno  # noqa: PLC0415 -- where all goes well nobody needs it
+
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+            raise
         return False
     import fcntl  # noqa: PLC0415 -- the only use
 

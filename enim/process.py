@@ -49,8 +49,7 @@ def run(about: str, commands: "Commands", handlers: "Handlers", *, versions: tup
     stdin = b""
     try:
         if command == "VERSION":
-            stdin = _read_stdin()
-            _write(1, answers.versions(answers.asked_version(stdin), versions))
+            _answer_version(versions)
             return 0
         config.check_environment(environment)
         stdin = _read_stdin()
@@ -121,8 +120,9 @@ def end(code: int) -> "NoReturn":
 
 def _coded(error: Exception) -> errors.CniError:
     """What must be reported of an error, whatever it is."""
-    if isinstance(error, errors.CniError):
-        return error
+    known = errors.coded(error)
+    if isinstance(known, errors.CniError):
+        return known
     place = error.__traceback__
     while place is not None and place.tb_next is not None:
         place = place.tb_next
@@ -136,6 +136,14 @@ def read_environment() -> dict[str, str]:
         name.decode("utf-8", "surrogateescape"): value.decode("utf-8", "surrogateescape")
         for name, value in posix.environ.items()
     }
+
+
+def _answer_version(versions: tuple[str, ...]) -> None:
+    try:
+        stdin = _read_stdin()
+    except errors.CniError:
+        stdin = b""  # skel does not even look at it
+    _write(1, answers.versions(answers.asked_version(stdin), versions))
 
 
 def _read_stdin() -> bytes:
@@ -216,7 +224,10 @@ def _device_name(effect: effects.DeviceName) -> str:
 
 
 def _print(effect: effects.Print) -> None:
-    _write(1, effect.data)
+    try:
+        _write(1, effect.data)
+    except OSError as error:
+        raise errors.CniError(errors.IO_FAILURE, "the result cannot be printed", str(error)) from None
 
 
 def _log(effect: effects.Log) -> None:

@@ -183,17 +183,24 @@ def _add_route(pod: netlink.Channel, ifindex: int, dst: str, gw: str, attributes
 
 
 def _enable_ipv6(ifname: str) -> None:
-    """Let lo and ``ifname`` have IPv6 addresses (contract A12): runtimes disable IPv6 in namespaces of IPv4 pods."""
-    for name in ("lo", ifname):
+    """Let lo and ``ifname`` have IPv6 addresses, and ``ifname`` keep them when it is down for a while (contract A12).
+
+    Runtimes disable IPv6 in namespaces of IPv4 pods.
+    """
+    for name, setting, value in (
+        ("lo", "disable_ipv6", b"0"),
+        (ifname, "disable_ipv6", b"0"),
+        (ifname, "keep_addr_on_down", b"1"),
+    ):
         try:
-            setting = posix.open(f"/proc/sys/net/ipv6/conf/{name}/disable_ipv6", posix.O_RDWR | posix.O_CLOEXEC)
+            file = posix.open(f"/proc/sys/net/ipv6/conf/{name}/{setting}", posix.O_RDWR | posix.O_CLOEXEC)
             try:
-                if posix.pread(setting, 8, 0).strip() != b"0":
-                    posix.pwrite(setting, b"0", 0)
+                if posix.pread(file, 8, 0).strip() != value:
+                    posix.pwrite(file, value, 0)
             finally:
-                posix.close(setting)
+                posix.close(file)
         except OSError as error:
-            raise netlink.translate(f"enable IPv6 on {name}", error) from error
+            raise netlink.translate(f"set {setting} of {name}", error) from error
 
 
 def _await_duplicate_detection(pod: netlink.Channel, link: effects.Link, awaited: set[int]) -> None:

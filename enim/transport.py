@@ -31,7 +31,10 @@ def round_trip(effect: effects.Request, meanwhile: "Callable[[], None] | None" =
         Interrupted: no whole answer within ``timeout_ms``, or one that is not HTTP.
     """
     deadline = time.monotonic() + effect.timeout_ms / 1000
-    connection = new_socket(AF_UNIX, SOCK_STREAM)
+    try:
+        connection = new_socket(AF_UNIX, SOCK_STREAM)
+    except OSError as error:
+        raise errors.Unreachable(error.errno or 0, error.strerror or str(error)) from None
     try:
         connection.settimeout(effect.timeout_ms / 1000)
         try:

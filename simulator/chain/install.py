@@ -12,6 +12,7 @@ Source: execve(2) "Interpreter scripts" (one argument, 127 bytes before Linux 5.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shlex
 import sys
@@ -30,6 +31,8 @@ BARE = "bare-python"
 COMPILED = "plugins"
 UNFINISHED = ".enim-unfinished-"  # begins the name of what is being written, and is left behind by a kill
 
+UNLOADABLE = "the plugin cannot be loaded; if a file is missing or damaged, install it anew"
+
 # A text in the launcher, which is compiled when it is needed; without the package there is no json.
 # Started by a symbolic link in another folder, the launcher runs once more, as if by its own path.
 _ELSE = (
@@ -45,8 +48,7 @@ _ELSE = (
     "    getattr(__import__('enim.' + first), first).main()\n"
     "except Exception as error:\n"
     "    said = ascii(str(error))[1:-1].replace('\\\\', '/').replace('\"', '\\'')\n"
-    f'    print(\'{{"cniVersion":"1.1.0","code":{errors.IO_FAILURE},'
-    '"msg":"the plugin cannot be loaded; if a file is missing or damaged, install it anew","details":"%s"}\' % said)\n'
+    f'    print(\'{{"cniVersion":"1.1.0","code":{errors.IO_FAILURE},"msg":"{UNLOADABLE}","details":"%s"}}\' % said)\n'
     "    sys.exit(1)\n"
 )
 _LAUNCHERS = {"enim": "__main__", "exclusive-device": "exclusive_main"}
@@ -139,10 +141,14 @@ def _start(script: str, name: str, python: str, home: str) -> dict[str, bytes]:
     if len(os.fsencode(shebang)) <= SHEBANG_BYTES_MAX and not any(character.isspace() for character in python):
         return {name: os.fsencode(shebang) + script.format(folder=f"/{home}").encode()}
     inner = f"{home}/start-{name}.py"
+    quoted = shlex.quote(python)
+    details = f"{python} or {inner} is gone"
+    gone = json.dumps({"cniVersion": "1.1.0", "code": errors.IO_FAILURE, "msg": UNLOADABLE, "details": details})
     wrapper = (
         "#!/bin/sh\n"
         f'folder=${{0%/*}}; [ -e "$folder/{inner}" ] || folder=$(dirname -- "$(readlink -f -- "$0")")\n'
-        f'exec {shlex.quote(python)} {FLAGS} "$folder/{inner}" "$@"\n'
+        f"""[ -x {quoted} ] && [ -e "$folder/{inner}" ] || {{ printf '%s\\n' {shlex.quote(gone)}; exit 1; }}\n"""
+        f'exec {quoted} {FLAGS} "$folder/{inner}" "$0"\n'
     )
     return {name: os.fsencode(wrapper), inner: script.format(folder="").encode()}
 

@@ -242,7 +242,7 @@ def _main(verbs: Commands, versions: tuple[str, ...]) -> Main:
         label, command = answers.error_version(stdin, versions), environment.get("CNI_COMMAND", "")
         try:
             yield effects.Print(answers.error(failure, label, command))
-        except OSError:
+        except errors.CniError:
             return 1
         return 1
 
@@ -254,7 +254,7 @@ def _print(run: Run, effect: effects.Print, pending: Pending) -> None:
         run.stdout.append(effect.data)
         pending.succeed()
     else:
-        pending.fail(BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)))
+        pending.fail(errors.CniError(errors.IO_FAILURE, "the result cannot be printed", os.strerror(errno.EPIPE)))
 
 
 def _log(run: Run, effect: effects.Log, pending: Pending) -> None:

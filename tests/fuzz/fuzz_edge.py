@@ -119,7 +119,7 @@ class Edge:
 
     def _print(self, effect: effects.Print) -> None:
         if self.tape.rarely(32):
-            raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+            raise errors.CniError(errors.IO_FAILURE, "the result cannot be printed", "Broken pipe")
         self.printed.append(effect.data)
 
     # The agent

@@ -9,12 +9,14 @@ import shutil
 import socket
 import struct
 import subprocess
+import sys
 import threading
 from pathlib import Path
 
 import pytest
 
 from enim import wire
+from simulator.chain import install
 
 MAC = "02:00:00:00:00:01"
 
@@ -54,7 +56,7 @@ class Pod:
         self.netns = node.create_netns()
         self.agent = Agent(node.directory / "agent.sock", node.create_nic("eni1", MAC))
 
-    def run(self, command, path=None, **netconf):
+    def run(self, command, path=None, start=(), **netconf):
         """The process id of exclusive-device, its exit code, stdout and stderr."""
         ipam = {"type": "enim", "socket": str(self.node.directory / "agent.sock")}
         document = {"cniVersion": "1.1.0", "name": "n", "type": "exclusive-device", "ipam": ipam, **netconf}
@@ -66,9 +68,8 @@ class Pod:
             "CNI_PATH": str(path or self.bin),
         }
         pipe = subprocess.PIPE
-        started = subprocess.Popen(
-            [self.bin / "exclusive-device"], env=environment, stdin=pipe, stdout=pipe, stderr=pipe
-        )
+        command = [*start, self.bin / "exclusive-device"]
+        started = subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, stderr=pipe)
         stdout, stderr = started.communicate(json.dumps(document).encode())
         return started.pid, started.returncode, stdout, stderr
 
@@ -92,6 +93,24 @@ def test_same_directory_by_another_path_is_the_same_installation(node, plugins):
     link = node.directory / "linked"
     link.symlink_to(plugins)
     assert Pod(node, plugins).is_in_process("ADD", path=f"/nonexistent:{link}/")
+
+
+def test_launchers_for_sh_are_of_one_installation_too(node, tmp_path):
+    interpreter = tmp_path / "with space" / "python"
+    interpreter.parent.mkdir()
+    interpreter.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    interpreter.chmod(0o755)
+    install.write(tmp_path / "bin", install.bundle(str(interpreter)))
+    pod = Pod(node, tmp_path / "bin")
+    assert (tmp_path / "bin/enim").read_bytes().startswith(b"#!/bin/sh\n")
+    assert [pod.is_in_process("ADD"), pod.is_in_process("DEL")] == [True, True]
+    assert not pod.is_in_process("ADD", delegate="exec")
+
+
+def test_a_delegate_s_end_is_known_though_the_caller_ignores_the_ends_of_children(node, plugins):
+    start = ("/bin/sh", "-c", """trap '' CHLD; exec "$0" """)
+    pod = Pod(node, plugins)
+    assert [pod.run(command, start=start, delegate="exec")[1:4:2] for command in ("ADD", "DEL")] == [(0, b"")] * 2
 
 
 def test_links_to_both_launchers_are_the_same_installation(node, plugins, tmp_path):

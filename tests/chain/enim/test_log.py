@@ -7,6 +7,7 @@ import socket
 import stat
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
@@ -121,7 +122,15 @@ def test_note_of_a_flow_is_a_line_too_and_still_on_stderr(caller):
     note, end = caller.logged()
     assert (note["level"], note["msg"]) == ("warning", "the roll-back failed too: no ENI is free")
     assert ("code" in note, end["level"], note["container"]) == (False, "error", "c1")
+    assert type(note["duration_ms"]) is int
     assert stderr == f"enim: c1 eth0: {note['msg']}\n"
+
+
+def test_note_of_an_eni_that_was_granted_names_it(caller):
+    caller.agent.delete_status = 503
+    with Path("/dev/full").open("wb") as full:
+        caller.start(stdout=full, log_format="json").communicate()
+    assert [(entry["level"], entry["eni"]) for entry in caller.logged()] == [("warning", MAC), ("error", MAC)]
 
 
 @pytest.mark.parametrize("log_format", ["text", "json"])

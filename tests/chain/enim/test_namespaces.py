@@ -1,7 +1,10 @@
 """What a path says of a network namespace, on the real kernel."""
 
 import os
+import resource
 from pathlib import Path
+
+import pytest
 
 from enim import namespaces
 
@@ -26,3 +29,13 @@ def test_netns_alive_takes_nothing_but_a_network_namespace(node):
     assert [str(path) for path in dead if namespaces.netns_alive(str(path))] == []
     assert namespaces.netns_alive("") is False
     assert namespaces.netns_alive("nul\0byte") is False
+
+
+def test_netns_alive_does_not_take_for_dead_what_it_has_no_descriptor_to_look_at(node):
+    netns, limits = node.create_netns(), resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            namespaces.netns_alive(netns)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)

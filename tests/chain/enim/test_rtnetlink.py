@@ -309,6 +309,14 @@ def test_configure_enables_ipv6_where_it_is_needed(node, addressed, left):
     assert addresses(node.show("eth0", netns)) == list(addressed)
 
 
+def test_configure_lets_the_link_keep_its_addresses_when_it_is_down(node):
+    netns = node.create_netns()
+    move_in(node, netns)
+    configure(netns, ("192.0.2.10/24", "2001:db8::10/64"))
+    node.ip("link", "set", "eth0", "down", netns=netns)
+    assert addresses(node.show("eth0", netns)) == ["192.0.2.10/24", "2001:db8::10/64"]
+
+
 def test_configure_takes_a_gateway_outside_the_subnet_after_its_on_link_route(node):
     netns = node.create_netns()
     move_in(node, netns)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from enim import errors
 from simulator import installation
 from simulator.chain import execute, install
 from simulator.errors import LabError
@@ -83,9 +84,12 @@ def test_interpreter_that_vanished_is_named(tmp_path: Path, folder: str) -> None
     assert installation.problems(directory) == []
     python.unlink()
     started = execute.run(PluginCall("enim", VERSION, b"{}"), directory)
-    says = f"fork/exec {directory}/enim: No such file or directory" if folder == "plain" else f"{python}: not found"
-    assert (started.exit_code, started.stdout) == (execute.NOT_EXECUTABLE if folder == "plain" else 127, b"")
-    assert says in started.stderr.decode()
+    if folder == "plain":
+        assert (started.exit_code, started.stdout) == (execute.NOT_EXECUTABLE, b"")
+        assert f"fork/exec {directory}/enim: No such file or directory" in started.stderr.decode()
+    else:
+        assert (started.exit_code, json.loads(started.stdout)["code"]) == (1, errors.IO_FAILURE)
+        assert f"{python} or .enim/" in json.loads(started.stdout)["details"]
     assert installation.problems(directory) == [
         f"{directory / name} is for the interpreter {python}, which is not there; no call of it can start"
         for name in installation.PLUGINS

@@ -66,7 +66,7 @@ def roll_back_of_another(checked, failure):
 
 
 def no_undo(_checked, _plugin, _home_name, failure):
-    return exclusive._coded(failure)
+    return errors.coded(failure)
     yield
 
 

@@ -60,6 +60,17 @@ def fails(flow, *steps):
     return caught.value
 
 
+def test_add_refuses_a_name_that_the_kernel_would_read_as_a_pattern():
+    error = fails(exclusive.add(checked(environment={"CNI_IFNAME": "eth%d"})))
+    assert (error.code, error.details) == (4, "eth%d")
+
+
+@pytest.mark.parametrize("value", ["EXEC", "in-process", 5, True, ["exec"]])
+def test_add_refuses_a_delegate_that_it_does_not_know_and_del_does_not_mind(value):
+    assert fails(exclusive.add(checked(delegate=value))).code == 7
+    assert play(exclusive.delete(checked("DEL", netns="", delegate=value)), (effects.Delegate, (0, b"")))
+
+
 def delegate(call, command):
     return effects.Delegate("enim", command, call.stdin)
 
