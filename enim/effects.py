@@ -185,18 +185,6 @@ class Addresses(Effect):
         self.ifname = ifname
 
 
-class Routes(Effect):
-    """Where the unicast routes of ``netns`` lead, whatever their link, gateway and table.
-
-    Outcome: a frozenset of ``(family, number, prefix length)``. Failures: ``KernelError``.
-    """
-
-    __slots__ = ("netns",)
-
-    def __init__(self, netns: str) -> None:
-        self.netns = netns
-
-
 class MoveOut(Effect):
     """Move ``ifname`` of ``netns`` into the plugin's own netns: down, addresses flushed, alias cleared, named ``name``.
 

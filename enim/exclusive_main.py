@@ -74,10 +74,6 @@ def _addresses(effect: effects.Addresses) -> frozenset[tuple[int, int, int]]:
     return rtnetlink.addresses_of(effect)
 
 
-def _routes(effect: effects.Routes) -> frozenset[tuple[int, int, int]]:
-    return rtnetlink.routes_of(effect)
-
-
 def _move_out(effect: effects.MoveOut) -> bool:
     return rtnetlink.move_out(effect)
 
@@ -186,7 +182,6 @@ HANDLERS: "process.Handlers" = {
     "Configure": _configure,
     "MoveOut": _move_out,
     "Addresses": _addresses,
-    "Routes": _routes,
     "Delegate": delegate,
 }
 

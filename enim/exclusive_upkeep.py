@@ -1,10 +1,9 @@
 """What exclusive-device does for CHECK, GC and STATUS, as flows: its own part of CHECK, then its IPAM plugin's word.
 
-Source: CNI SPEC section 2 (CHECK: interfaces, addresses and routes of the result; GC and STATUS must be forwarded to
-delegates); contract A7, B6.
+Source: CNI SPEC section 2 (GC and STATUS must be forwarded to delegates); contract A7, B6.
 """
 
-from enim import addresses, answers, config, effects, errors, exclusive, result, upkeep
+from enim import addresses, answers, config, effects, errors, exclusive, upkeep
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,27 +14,20 @@ if TYPE_CHECKING:
 
 
 def check(checked: config.Config) -> "effects.Flow":
-    """CHECK: the pod's NIC is the one that ADD gave, with its addresses and routes; then the IPAM plugin has its say.
-
-    Later plugins of the chain may have changed a route, so it counts wherever it goes through; but it must be there.
+    """CHECK: the pod's NIC is the one that ADD gave, up to its addresses; then the IPAM plugin has its say.
 
     Raises:
-        CniError: 7, 8, 104, 105: see ``upkeep.check``; 107 an address or a route is gone; else the IPAM plugin's own.
+        CniError: 7, 8, 104, 105: see ``upkeep.check``; 107 an address is gone; else the IPAM plugin's own.
     """
     mac, wanted = upkeep.previous(checked)
     yield from upkeep.check_nic(checked, mac)
-    routes = [route.dst for route in result.from_object(checked.member("prevResult")).routes]
     try:
         shown = yield effects.Addresses(checked.netns, checked.ifname)
-        reached = (yield effects.Routes(checked.netns)) if routes else frozenset()
     except errors.KernelError as error:
         raise errors.CniError(errors.LINK_FAILURE, f"cannot {error.operation}"[:256], error.text[:256]) from None
     for text in wanted:
         if addresses.parse_prefix(text) not in shown:
             raise errors.CniError(errors.CHANGED, f"{checked.ifname} has lost its address {text}", checked.netns)
-    for text in routes:
-        if addresses.parse_prefix(text) not in reached:
-            raise errors.CniError(errors.CHANGED, f"the pod has lost its route to {text}", checked.netns)
     yield from _delegate(checked)
 
 

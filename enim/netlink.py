@@ -38,8 +38,7 @@ _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _NLM_F_REQUEST, _NLM_F_ACK, _NLM_F_DUMP_INTR, _NLM_F_DUMP = 0x1, 0x4, 0x10, 0x300
 _NLM_F_EXCL, _NLM_F_CREATE, _NLM_F_ACK_TLVS = 0x200, 0x400, 0x200
 _NLMSGERR_ATTR_MSG = 1
-_RTM_GETLINK, _RTM_SETLINK, _RTM_DELLINKPROP = 18, 19, 109
-_RTM_NEWADDR, _RTM_GETADDR, _RTM_NEWROUTE, _RTM_GETROUTE = 20, 22, 24, 26
+_RTM_GETLINK, _RTM_SETLINK, _RTM_NEWADDR, _RTM_GETADDR, _RTM_NEWROUTE, _RTM_DELLINKPROP = 18, 19, 20, 22, 24, 109
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_IFALIAS, _IFLA_NET_NS_FD, _IFLA_EXT_MASK = 1, 3, 4, 20, 28, 29
 _IFLA_PROP_LIST, _IFLA_ALT_IFNAME, _NLA_F_NESTED, _NLA_TYPE_MASK = 52, 53, 0x8000, 0x3FFF
 _RTEXT_FILTER_SKIP_STATS = 8
@@ -50,7 +49,6 @@ _METRICS = (("mtu", 2), ("advmss", 8))  # RTAX_*
 _RT_TABLE_COMPAT = 252  # in place of the number of a table that does not fit into a byte
 _RT_TABLE_MAIN, _RTPROT_BOOT, _RT_SCOPE_UNIVERSE, _RT_SCOPE_LINK, _RTN_UNICAST = 254, 3, 0, 253, 1
 _FAMILIES = {4: _socket.AF_INET, 6: _socket.AF_INET6}
-_VERSIONS = {known: version for version, known in _FAMILIES.items()}
 
 
 class Link(effects.Link):
@@ -172,13 +170,14 @@ class Channel:
 
     def _addresses(self, family: int) -> "Iterator[tuple[int, int, int, int, int]]":
         """Index, IP version, number, prefix length and IFA_F_* flags of each address, of one family or of all."""
+        versions = {known: version for version, known in _FAMILIES.items()}
         for message in self.dump("list the addresses", _RTM_GETADDR, bytes((family, 0, 0, 0)) + u32(0)):
-            if message[0] in _VERSIONS:
+            if message[0] in versions:
                 attributes = dict(attributes_of(message[8:]))
                 packed = attributes.get(_IFA_LOCAL) or attributes[_IFA_ADDRESS]
                 flags = _number(attributes.get(_IFA_FLAGS, message[2:3]))
                 ifindex = _number(message[4:8])
-                yield ifindex, _VERSIONS[message[0]], int.from_bytes(packed, "big"), message[1], flags
+                yield ifindex, versions[message[0]], int.from_bytes(packed, "big"), message[1], flags
 
     def add_route(
         self,
@@ -209,15 +208,6 @@ class Channel:
         if metrics:
             body += attribute(_RTA_METRICS | _NLA_F_NESTED, b"".join(metrics))
         self.call(operation, _RTM_NEWROUTE, _NLM_F_CREATE, body)
-
-    def routes(self) -> frozenset[tuple[int, int, int]]:
-        """Where unicast routes lead, in all tables: as addresses are."""
-        found = set()
-        for message in self.dump("list the routes", _RTM_GETROUTE, bytes(12)):
-            if message[0] in _VERSIONS and message[7] == _RTN_UNICAST:
-                packed = dict(attributes_of(message[12:])).get(_RTA_DST, b"")
-                found.add((_VERSIONS[message[0]], int.from_bytes(packed, "big"), message[1]))
-        return frozenset(found)
 
     def dump(self, operation: str, kind: int, body: bytes) -> list[bytes]:
         """Ask for a list; its messages, of one moment."""

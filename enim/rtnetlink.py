@@ -118,12 +118,6 @@ def addresses_of(effect: effects.Addresses) -> frozenset[tuple[int, int, int]]:
         return pod.addresses(link.ifindex)
 
 
-def routes_of(effect: effects.Routes) -> frozenset[tuple[int, int, int]]:
-    """Where the unicast routes of a netns lead, ``(family, number, prefix length)``. Raises KernelError."""
-    with netlink.Channel(effect.netns) as pod:
-        return pod.routes()
-
-
 def _free_name(name: str, home: netlink.Channel) -> str:
     """The name, or the first free ``dev%d``. The kernel would replace %d too, but once for the move and once more."""
     number = 0

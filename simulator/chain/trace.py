@@ -71,16 +71,7 @@ _PRIVATE = """
     readlink readlinkat recvfrom recvmsg rseq rt_sigaction rt_sigprocmask rt_sigreturn sched_getaffinity sched_yield
     set_robust_list set_tid_address setsockopt sigaltstack socket stat statx sysinfo uname
 """.split()  # noqa: SIM905 -- sixty names are easier to read without quotes
-_MESSAGES = {
-    16: "NEWLINK",
-    18: "GETLINK",
-    19: "SETLINK",
-    20: "NEWADDR",
-    22: "GETADDR",
-    24: "NEWROUTE",
-    26: "GETROUTE",
-    109: "DELPROP",
-}
+_MESSAGES = {16: "NEWLINK", 18: "GETLINK", 19: "SETLINK", 20: "NEWADDR", 22: "GETADDR", 24: "NEWROUTE", 109: "DELPROP"}
 _QUESTIONS = ("netlink GET",)
 _ON_A_LOG = {
     "open": "open",

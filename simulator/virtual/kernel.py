@@ -33,13 +33,10 @@ HANDLE = "#"  # how the handle of an open namespace begins
 
 @dataclass(slots=True, eq=False)
 class _Netns:
-    """A network namespace: ``links`` and the ``routes`` through them by ifindex; ``holders`` counts its file and the
-    processes inside.
-    """
+    """A network namespace: ``links`` by ifindex; ``holders`` counts its file and the processes inside."""
 
     identity: str
     links: dict[int, Link] = field(default_factory=dict)
-    routes: dict[int, tuple[str, ...]] = field(default_factory=dict)
     last_ifindex: int = 1  # lo
     holders: int = 1
 
@@ -55,11 +52,6 @@ class _Netns:
             self.last_ifindex += 1
             if self.last_ifindex not in self.links:
                 return self.last_ifindex
-
-    def take(self, ifindex: int) -> None:
-        """A link goes, and the routes through it."""
-        del self.links[ifindex]
-        self.routes.pop(ifindex, None)
 
     def free_name(self, *wanted: str) -> str:
         """The first of these names that is free, else the first free ``dev%d``."""
@@ -101,7 +93,7 @@ class Kernel:
     def remove_link(self, name: str, netns: str = HOME) -> None:
         """Delete a link."""
         space, link = self._named(name, netns, "remove")
-        space.take(link.ifindex)
+        del space.links[link.ifindex]
         self._tell(space)
 
     def change(self, name: str, /, netns: str = HOME, **changes: object) -> None:
@@ -117,7 +109,6 @@ class Kernel:
         if len(set(names)) < len(names) or any(space.is_taken(taken, link.ifindex) for taken in names):
             raise _fault(errno.EEXIST, f"change {name}")
         if link.up and not changed.up:
-            space.routes.pop(link.ifindex, None)
             changed = replace(changed, addresses=tuple(one for one in changed.addresses if ":" not in one))
         self._put(space, changed)
 
@@ -175,19 +166,6 @@ class Kernel:
         links = sorted(self._space(netns, f"list {netns}").links.items())
         return tuple(replace(link, netns=netns) for _, link in links)
 
-    def add_route(self, name: str, netns: str, network: str) -> None:
-        """Add a route through the link ``name``, which is up, to a CIDR text. It goes when the link goes down."""
-        space, link = self._named(name, netns, "add a route through")
-        routes = space.routes.get(link.ifindex, ())
-        if network in routes:
-            raise _fault(errno.EEXIST, f"add a route to {network}")
-        space.routes[link.ifindex] = (*routes, network)
-
-    def routes(self, netns: str) -> tuple[str, ...]:
-        """Where the routes of a namespace lead, CIDR texts, without those that the kernel makes for addresses."""
-        routes = self._space(netns, f"list the routes of {netns}").routes.values()
-        return tuple(network for networks in routes for network in networks)
-
     def inspect(self, path: str, mac: str) -> NetnsView:
         """What ``path`` names, and the link with ``mac`` in it."""
         space = self._paths.get(path) if path != HOME else None
@@ -204,7 +182,7 @@ class Kernel:
             raise _fault(errno.ENODEV, operation)
         if name in link.altnames or any(there.is_taken(taken) for taken in (name, *link.altnames)):
             raise _fault(errno.EEXIST, operation)
-        here.take(ifindex)
+        del here.links[ifindex]
         self._tell(here)
         moved = replace(link, ifindex=there.index_for(ifindex), name=name, addresses=(), up=False, netns=target)
         self._put(there, moved if alias is None else replace(moved, alias=alias))

@@ -122,9 +122,6 @@ class Plugins:
             effects.Configure: _calling(self._configure),
             effects.MoveOut: _calling(self._move_out),
             effects.Addresses: _calling(self._addresses),
-            effects.Routes: _calling(
-                lambda one: frozenset(map(addresses.parse_prefix, self._kernel.routes(one.netns)))
-            ),
             effects.Delegate: lambda one, pending: self._delegate(run, one, pending),
             effects.Print: lambda one, pending: _print(run, one, pending),
             effects.Log: lambda one, pending: _log(run, one, pending),
@@ -205,8 +202,6 @@ class Plugins:
     def _configure(self, one: effects.Configure) -> None:
         self._kernel.change(one.ifname, one.netns, addresses=one.addresses, up=True)
         on_link: list[Any] = [ipaddress.ip_interface(text).network for text in one.addresses]
-        for dst in dict.fromkeys(dst for dst, _gateway, _attributes in one.routes):
-            self._kernel.add_route(one.ifname, one.netns, dst)
         for dst, gateway, attributes in one.routes:
             if not gateway and attributes.get("table", 0) in (0, result.MAIN_TABLE):
                 on_link.append(ipaddress.ip_network(dst))

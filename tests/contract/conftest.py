@@ -13,7 +13,7 @@ from typing import Any
 import pyroute2
 import pytest
 
-from enim import addresses, effects, errors, namespaces, netlink, rtnetlink
+from enim import effects, errors, namespaces, netlink, rtnetlink
 from simulator import syscalls, topology
 from simulator.errors import KernelFault
 from simulator.model import Link
@@ -131,19 +131,6 @@ class Real:
     def add_address(self, link: Link, address: str) -> None:
         ip, _, length = address.partition("/")
         self.ask(self.path(link.netns), "addr", "add", index=link.ifindex, address=ip, prefixlen=int(length))
-
-    def add_route(self, link: Link, network: str) -> None:
-        try:
-            with netlink.Channel(self.path(link.netns)) as channel:
-                channel.add_route("add", link.ifindex, addresses.parse_prefix(network), None, {})
-        except errors.KernelError as error:
-            raise KernelFault(error.operation, error.errno, error.text) from error
-
-    def routes(self, netns: str) -> set[str]:
-        """Those through links, without what the kernel makes for addresses."""
-        found = rtnetlink.routes_of(effects.Routes(self.path(netns)))
-        texts = {f"{addresses.text_of(family, number)}/{length}" for family, number, length in found}
-        return {one for one in texts if not one.startswith(("10.64.", "fd64:", "fe80:"))}
 
     def links(self, netns: str = "") -> tuple[Link, ...]:
         found = self.kernel.netns_links(self.path(netns)) if netns else self.kernel.links()

@@ -109,7 +109,6 @@ class Edge:
             "MoveIn": self._move_in,
             "Configure": lambda effect: self._refuse(effect.ifname),
             "Addresses": self._addresses,
-            "Routes": self._routes,
             "MoveOut": self._move_out,
             "Delegate": self._delegate,
         }
@@ -233,10 +232,6 @@ class Edge:
     def _addresses(self, effect: effects.Addresses) -> frozenset[tuple[int, int, int]]:
         self._refuse(effect.ifname)
         return frozenset() if self.tape.rarely(4) else frozenset([(4, 0xC000020A, 24)])
-
-    def _routes(self, effect: effects.Routes) -> frozenset[tuple[int, int, int]]:
-        self._refuse(effect.netns)
-        return frozenset() if self.tape.rarely(4) else frozenset([(4, 0, 0), (6, 0, 0)])
 
     # The IPAM plugin of exclusive-device: enim; now and then it says something else, or dies
 

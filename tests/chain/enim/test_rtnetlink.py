@@ -101,26 +101,6 @@ def test_addresses_of_a_link_are_of_both_families_with_their_prefixes(node):
     assert caught.value.errno == errno.ENODEV
 
 
-def test_routes_of_a_netns_are_the_unicast_ones_of_both_families_in_every_table(node):
-    netns = node.create_netns()
-    node.create_nic("eth0", MAC)
-    node.ip("link", "set", "eth0", "netns", netns)
-    node.ip("address", "add", "192.0.2.10/24", "dev", "eth0", netns=netns)
-    node.ip("address", "add", "2001:db8::10/64", "dev", "eth0", "nodad", netns=netns)
-    node.ip("link", "set", "eth0", "up", netns=netns)
-    for route in (
-        ("default", "via", "192.0.2.1"),
-        ("198.51.100.0/24", "dev", "eth0", "table", "1000"),
-        ("blackhole", "203.0.113.0/24"),
-        ("-6", "default", "via", "2001:db8::1"),
-    ):
-        options, rest = (route[:1], route[1:]) if route[0] == "-6" else ((), route)
-        node.ip(*options, "route", "add", *rest, netns=netns)
-    found = rtnetlink.routes_of(effects.Routes(netns))
-    connected = {(4, 0xC0000200, 24), (6, 0x20010DB8 << 96, 64), (6, 0xFE80 << 112, 64)}
-    assert found == connected | {(4, 0, 0), (6, 0, 0), (4, 0xC6336400, 24)}
-
-
 def test_move_in_renames_and_keeps_the_home_name_as_alias(node):
     netns = node.create_netns()
     ifindex = node.create_nic("eni1", up=True)

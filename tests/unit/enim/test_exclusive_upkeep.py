@@ -12,16 +12,13 @@ PREVIOUS = {
     "cniVersion": "1.1.0",
     "interfaces": [{"name": "eth0", "mac": MAC, "sandbox": NETNS}],
     "ips": [{"address": "192.0.2.10/24", "interface": 0}],
-    "routes": [{"dst": "0.0.0.0/0", "gw": "192.0.2.1"}, {"dst": "198.51.100.0/24", "table": 100}],
 }
 NIC = (
     (effects.NetnsAlive(NETNS), True),
     (effects.FindLink(name="eth0", netns=NETNS), effects.Link(2, "eth0", MAC, "eni1")),
 )
-OWN, DEFAULT, OTHER = (4, 0xC000020A, 24), (4, 0, 0), (4, 0xC6336400, 24)
-ADDRESSES = effects.Addresses(NETNS, "eth0")
-ROUTES = effects.Routes(NETNS)
-WELL = ((ADDRESSES, frozenset({OWN})), (ROUTES, frozenset({DEFAULT, OTHER})))
+LOOK = effects.Addresses(NETNS, "eth0")
+OWN = (4, 0xC000020A, 24)
 VERBS = {
     "CHECK": exclusive_upkeep.check,
     "GC": exclusive_upkeep.collect,
@@ -29,9 +26,9 @@ VERBS = {
 }
 
 
-def call(command, previous=PREVIOUS):
+def call(command):
     document = {"cniVersion": "1.1.0", "name": "n", "type": "exclusive-device", "ipam": {"type": "enim"}}
-    stdin = json.dumps({**document, "prevResult": previous}).encode()
+    stdin = json.dumps({**document, "prevResult": PREVIOUS}).encode()
     environment = {
         "CNI_COMMAND": command,
         "CNI_CONTAINERID": "c1",
@@ -46,8 +43,8 @@ def call(command, previous=PREVIOUS):
 def run(play):
     """A function that plays a verb; ``delegate`` in it is what its IPAM plugin is asked."""
 
-    def run(command, *steps, **given):
-        checked = call(command, **given)
+    def run(command, *steps):
+        checked = call(command)
         asked = effects.Delegate("enim", command, checked.stdin)
         steps = [(asked if effect == "delegate" else effect, outcome) for effect, outcome in steps]
         return play(VERBS[command](checked), *steps)
@@ -55,31 +52,18 @@ def run(play):
     return run
 
 
-def test_check_looks_at_nic_addresses_and_routes_and_then_asks_the_ipam_plugin(run):
-    assert run("CHECK", *NIC, *WELL, ("delegate", (0, b""))) is None
-
-
-def test_check_looks_at_no_routes_if_the_result_has_none(run):
-    without = {**PREVIOUS, "routes": []}
-    steps = (*NIC, (ADDRESSES, frozenset({OWN})), ("delegate", (0, b"")))
-    assert run("CHECK", *steps, previous=without) is None
-
-
-def test_check_fails_when_a_route_is_gone(run):
-    for shown, lost in ((frozenset({OTHER}), "0.0.0.0/0"), (frozenset({DEFAULT}), "198.51.100.0/24")):
-        error = run("CHECK", *NIC, WELL[0], (ROUTES, shown))
-        assert (error.code, error.msg) == (107, f"the pod has lost its route to {lost}")
+def test_check_looks_at_nic_and_addresses_and_then_asks_the_ipam_plugin(run):
+    assert run("CHECK", *NIC, (LOOK, frozenset({OWN})), ("delegate", (0, b""))) is None
 
 
 def test_check_fails_when_an_address_is_gone_or_has_another_prefix(run):
     for shown in (frozenset(), frozenset({(4, 0xC000020A, 32)})):
-        error = run("CHECK", *NIC, (ADDRESSES, shown), WELL[1])
+        error = run("CHECK", *NIC, (LOOK, shown))
         assert (error.code, error.msg) == (107, "eth0 has lost its address 192.0.2.10/24")
 
 
 def test_check_of_a_pod_that_cannot_be_looked_into_is_code_105(run):
-    assert run("CHECK", *NIC, (ADDRESSES, errors.KernelError("look", errno.EPERM, "no"))).code == 105
-    assert run("CHECK", *NIC, WELL[0], (ROUTES, errors.KernelError("look", errno.EPERM, "no"))).code == 105
+    assert run("CHECK", *NIC, (LOOK, errors.KernelError("look", errno.EPERM, "no"))).code == 105
 
 
 @pytest.mark.parametrize("command", ["GC", "STATUS"])
@@ -89,7 +73,7 @@ def test_gc_and_status_are_the_ipam_plugins(run, command):
 
 @pytest.mark.parametrize("command", list(VERBS))
 def test_error_of_the_ipam_plugin_is_handed_on_as_it_is(run, command):
-    before = (*NIC, *WELL) if command == "CHECK" else ()
+    before = (*NIC, (LOOK, frozenset({OWN}))) if command == "CHECK" else ()
     said = b'{"cniVersion":"1.1.0","code":50,"msg":"down","details":"socket"}'
     error = run(command, *before, ("delegate", (1, said)))
     assert (error.code, error.msg, error.details) == (50, "down", "socket")

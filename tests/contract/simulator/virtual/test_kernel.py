@@ -26,11 +26,10 @@ ENIS = topology.enis(3)
 
 InLab: TypeAlias = Callable[[Callable[[Path], Any]], Any]
 Step: TypeAlias = tuple[Any, ...]
-Seen: TypeAlias = list[tuple[Step, str, dict[str, tuple[tuple[Link, ...], set[str]]]]]
+Seen: TypeAlias = list[tuple[Step, str, dict[str, tuple[Link, ...]]]]
 
 PODS = ("p1", "p2")
 NAMES = ("eni1", "eni2", "eth0", "dev0", "dev3")
-NETWORKS = ("198.51.100.0/24", "2001:db8:1::/64")
 
 
 class Model:
@@ -69,12 +68,6 @@ class Model:
     def add_address(self, link: Link, address: str) -> None:
         self.kernel.change(link.name, link.netns, addresses=tuple(sorted((*link.addresses, address))))
 
-    def add_route(self, link: Link, network: str) -> None:
-        self.kernel.add_route(link.name, link.netns, network)
-
-    def routes(self, netns: str) -> set[str]:
-        return set(self.kernel.routes(netns))
-
     def is_netns(self, path: str) -> bool:
         return self.kernel.is_netns(path)
 
@@ -95,7 +88,7 @@ def take(world: World, steps: list[Step]) -> Seen:
             answer = errno.errorcode.get(fault.errno, str(fault.errno))
         world.settle()
         netns = ["", *(pod for pod in PODS if world.is_netns(pod))]
-        seen.append((step, answer, {one: (world.links(one), world.routes(one)) for one in netns}))
+        seen.append((step, answer, {one: world.links(one) for one in netns}))
     return seen
 
 
@@ -133,7 +126,7 @@ def perform_on_eni(world: World, verb: str, number: int, *arguments: Any) -> str
         world.move_home(link.netns or "p1", eni.mac, *arguments)
     elif verb == "restore":
         world.restore(link.ifindex, eni.name, eni.mtu)
-    elif verb in ("move", "move_in", "add_address", "add_altname", "add_route"):
+    elif verb in ("move", "move_in", "add_address", "add_altname"):
         getattr(world, verb)(link, *arguments)
     else:
         world.change(link, verb, *arguments)
@@ -145,8 +138,6 @@ def makes_sense(world: World, verb: str, link: Link, *arguments: Any) -> bool:
         return arguments[0] != link.netns and (not arguments[0] or world.is_netns(arguments[0]))
     if verb == "add_address":
         return arguments[0] not in link.addresses
-    if verb == "add_route":
-        return link.up and bool(link.netns)
     return verb not in ("move_in", "restore") or not link.netns
 
 
@@ -165,7 +156,6 @@ changes = st.one_of(
     st.tuples(st.just("mtu"), enis, st.sampled_from((1400, 9000))),
     st.tuples(st.just("up"), enis, st.booleans()),
     st.tuples(st.just("add_address"), enis, st.sampled_from(("10.64.0.10/24", "fd64::a/64"))),
-    st.tuples(st.just("add_route"), enis, st.sampled_from(NETWORKS)),
 )
 namespaces = st.one_of(
     st.tuples(st.sampled_from(("create", "delete", "pin", "let_go", "unmount")), pods),
@@ -173,7 +163,6 @@ namespaces = st.one_of(
 )
 plans = st.lists(st.one_of(moves, changes, namespaces), min_size=10, max_size=20)
 RENAMES: list[Step] = [("name", 1, one) for one in ("eni2", "eth9", "eni3", "sixteen-bytes-xx", "a/b")]
-ROUTED: list[Step] = [("up", 0, True), *(("add_route", 0, one) for one in NETWORKS)]
 BEGIN: list[Step] = [("create", "p1"), ("create", "p2"), ("move_in", 0, "p1", "eth0", "eni1")]
 
 
@@ -210,10 +199,6 @@ def assert_alike(real: Seen, model: Seen) -> None:
         pytest.param([("unmount", "p1"), ("create", "p1")], id="K9: a plain file stays"),
         pytest.param([("add_link", "eni9", "p1"), ("delete", "p1")], id="P4: a virtual link dies"),
         pytest.param([("move", 0, "p2"), ("move", 1, "p1"), ("move", 0, "p1")], id="K10: the ifindex is kept if free"),
-        pytest.param(
-            [*ROUTED, ROUTED[-1], ("name", 0, "eth9"), ("up", 0, False)], id="routes go when a link goes down"
-        ),
-        pytest.param([*ROUTED, ("move", 0, "p2"), ("move", 0, "p1")], id="and when it moves"),
         pytest.param([("up", 1, True), *RENAMES], id="P5: a link that is up is renamed, or not"),
         pytest.param([("up", 1, True), ("move_in", 1, "p1", "eth1", "eni2")], id="P5: a move renames any"),
         pytest.param([("up", 1, True), ("name", 1, "eth9"), ("restore", 1)], id="P5: restoring sets it down first"),
