@@ -1,5 +1,8 @@
 """What exclusive-device does for CHECK, GC and STATUS, as flows: its own part of CHECK, then its IPAM plugin's word.
 
+Rules: CHECK looks at no routes, though host-device's does. A later plugin of the chain or the pod itself may have
+changed them, and a runtime that hears of it takes the pod down.
+
 Source: CNI SPEC section 2 (GC and STATUS must be forwarded to delegates); contract A7, B6.
 """
 

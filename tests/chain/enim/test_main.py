@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -282,3 +283,28 @@ def test_environment_that_is_not_utf8_is_passed_on(run, agent):
     assert (
         error_of(run(CNI_IFNAME=b"\xff" * 16))["code"] == 4
     )  # … and a name of 16 bytes is too long, whatever they are
+
+
+def test_version_is_told_whatever_is_on_stdin(run):
+    for stdin in (b"", b"nonsense", bytes(17 << 20)):
+        done = run(stdin=stdin, CNI_COMMAND="VERSION")
+        assert (done.returncode, json.loads(done.stdout)["supportedVersions"][-1]) == (0, "1.1.0")
+
+
+def test_sigint_ends_a_plugin_without_a_traceback(plugins, tmp_path):
+    pipe = subprocess.PIPE
+    ipam = {"type": "enim", "socket": str(tmp_path / "agent.sock")}
+    netconf = {"cniVersion": "1.0.0", "name": "n", "type": "host-device", "device": "e1", "ipam": ipam}
+    values = ("ADD", "c1", "/var/run/netns/none", "eth0", str(plugins))
+    names = ("CNI_COMMAND", "CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME", "CNI_PATH")
+    environment = dict(zip(names, values, strict=True))
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(ipam["socket"])
+        silent.listen()
+        with subprocess.Popen([plugins / "enim"], env=environment, stdin=pipe, stdout=pipe, stderr=pipe) as started:
+            started.stdin.write(json.dumps(netconf).encode())
+            started.stdin.close()
+            with silent.accept()[0]:
+                started.send_signal(signal.SIGINT)
+                assert started.wait(SETTLED_S) == -signal.SIGINT
+            assert (started.stdout.read(), started.stderr.read()) == (b"", b"")
