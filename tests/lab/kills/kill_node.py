@@ -121,14 +121,15 @@ class TracedNode(node.Node):
         log = self._log(call.environment["CNI_COMMAND"])
         with ThreadPoolExecutor(1) as beside:
             ran = beside.submit(run_it, call)
-            stops = 0
+            seen = 0
             while not ran.done():
                 time.sleep(STEP_S)
                 text = log.read_text() if log.exists() else ""
                 text = text[: text.rfind("\n") + 1]
-                if trace.stop_count(text) > stops:
-                    stops = trace.stop_count(text)
-                    go_on(int(text.split()[0]), on_stop(text))
+                stops = trace.stops(text)
+                if len(stops) > seen:
+                    seen = len(stops)
+                    go_on(stops[-1], on_stop(text))
             return ran.result()
 
     def has_called(self, verb: str) -> bool:
