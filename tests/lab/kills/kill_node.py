@@ -40,7 +40,8 @@ class TracedNode(node.Node):
     """A World in this very process, which can run a plugin under another program the next time it is called."""
 
     def __init__(self, scratch: Path, bundle: dict[str, bytes]) -> None:
-        super().__init__(node.NodeSetup(2, bundle, plugins.find()), scratch)
+        self._packaged = plugins.find()
+        super().__init__(node.NodeSetup(2, bundle, self._packaged), scratch)
         self._logs = scratch / "strace"
         self._logs.mkdir()
         self._armed: dict[str, Callable[[PluginCall], PluginOutcome]] = {}
@@ -79,6 +80,9 @@ class TracedNode(node.Node):
     def belong_to(self, group: Group) -> None:
         """From now on this group's plugins are called."""
         self._group = group
+        if group.chain == "host-device":
+            (self._bin / group.chain).unlink()
+            (self._bin / group.chain).symlink_to(group.newest or self._packaged[group.chain])
         if group.log == SYSLOG and self._system_log is None:
             self._system_log = system_log(self._logs.parent / "dev")
 
