@@ -23,6 +23,7 @@ from _pytest.mark import ParameterSet
 HERE = Path(__file__).parent
 PLUGINS_PYTHONS = range(9, 15)  # of Python 3
 SYSTEM_PYTHON = "/usr/bin/python3"  # may be one of these versions, built by others
+GET_DRIVERS = "run scripts/install-drivers"
 
 
 def pytest_configure() -> None:
@@ -155,6 +156,38 @@ def portable(error: BaseException) -> BaseException:
     except Exception:  # noqa: BLE001 - whatever a foreign class does
         copy = None
     return error if type(copy) is type(error) else RuntimeError(f"{type(error).__name__}: {error}")
+
+
+def found_driver(name: str) -> Path | None:
+    """A program that scripts/install-drivers gets: in its cache, else in PATH; None if there is none."""
+    cached = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "enim/drivers" / name
+    found = cached if cached.is_file() else shutil.which(name)
+    return Path(found) if found else None
+
+
+@pytest.fixture(scope="session")
+def driver() -> Callable[[str], Path]:
+    """A function that finds a program which scripts/install-drivers gets. A skip by its name if there is none."""
+
+    def find(name: str) -> Path:
+        found = found_driver(name)
+        if found is None:
+            pytest.skip(f"there is no {name} here: {GET_DRIVERS}")
+        return found
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def newest_if_any() -> Path | None:
+    """The newest host-device, None if it is not here."""
+    return found_driver("host-device")
+
+
+@pytest.fixture(scope="session")
+def newest(newest_if_any: Path | None) -> Path:
+    """The newest host-device."""
+    return newest_if_any or pytest.skip(f"there is no newest host-device here: {GET_DRIVERS}")
 
 
 @pytest.fixture(scope="session")

@@ -31,7 +31,7 @@ MOMENTS: tuple[Moment, ...] = get_args(Moment)
 
 FIRST = 0  # the thread that a process starts with
 
-_STOPPED = re.compile(r"^(?:\d+ +)?--- SIGSTOP .*$", re.MULTILINE)
+_STOPPED = re.compile(r"^(\d+) +--- SIGSTOP .*$", re.MULTILINE)
 _LINE = re.compile(r"(?P<name>\w+)\((?P<arguments>.*)\)\s+= (?P<outcome>.*)")
 _TASK = re.compile(r"(?:(\d+) +)?(.*)")
 _UNFINISHED = " <unfinished ...>"
@@ -60,7 +60,7 @@ _ASKING = {
 }
 
 # Options of strace for a process whose threads are interchangeable: it stops after each of these calls.
-_STEPPED = "sendto,setns,write"
+_STEPPED = "sendto,setns,unshare,write"
 STEPS = ("-e", f"trace={_STEPPED}", "-e", f"inject={_STEPPED}:signal=STOP")
 
 # What changes nothing outside the process. The end of a process closes its files, whether or not it did so itself.
@@ -252,9 +252,9 @@ def _starts_thread(arguments: str) -> bool:
     return found is not None and bool(int(found["flags"], 0) & _CLONE_THREAD)
 
 
-def stop_count(log: str) -> int:
-    """How often a process that is stepped through has stopped until now."""
-    return len(_STOPPED.findall(log))
+def stops(log: str) -> list[int]:
+    """The ids of the threads after whose calls a process that is stepped through has stopped until now."""
+    return list(map(int, _STOPPED.findall(log)))
 
 
 def kill_points(calls: Sequence[Call], *, has_threads: bool = False) -> tuple[KillPoint, ...]:

@@ -7,7 +7,6 @@ is started, by ``enim-lab``, as a user does it.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -25,25 +24,9 @@ from simulator.lab import plugins
 from simulator.model import PluginCall, PluginOutcome
 from simulator.real import kernel
 
-CURE = "run scripts/install-drivers"
 ENIM_LAB = Path(sys.executable).with_name("enim-lab")
 NETWORK = "podnet"
 PATIENCE_S = 20.0
-
-
-def cache() -> Path:
-    """Where scripts/install-drivers puts what go has built."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
-    return Path(base) / "enim/drivers"
-
-
-def driver(name: str) -> Path:
-    """A program in the cache, else one in PATH; a skip if there is none."""
-    cached = cache() / name
-    found = cached if cached.is_file() else shutil.which(name)
-    if not found:
-        pytest.skip(f"there is no {name} here: {CURE}")
-    return Path(found)
 
 
 class Node:
@@ -157,19 +140,13 @@ def node(in_lab: Callable[[Callable[[Path], Any]], Any]) -> Node:
 
 
 @pytest.fixture(scope="session")
-def cnitool() -> Path:
+def cnitool(driver: Callable[[str], Path]) -> Path:
     return driver("cnitool")
 
 
 @pytest.fixture(scope="session")
-def crictl() -> Path:
+def crictl(driver: Callable[[str], Path]) -> Path:
     return driver("crictl")
-
-
-@pytest.fixture(scope="session")
-def newest() -> Path:
-    """The newest host-device."""
-    return driver("host-device")
 
 
 @pytest.fixture(scope="session")

@@ -53,6 +53,31 @@ class Bench:
         series = [kills[start : start + SERIES_MAX] for start in range(0, len(kills), SERIES_MAX)]
         return self._each(lambda some: self._series(some, traces), series)
 
+    def watch(self, group: Group, see: Callable[[TracedNode], Any]) -> dict[str, list[tuple[list[str], Any]]]:
+        """Step through an undisturbed call of each verb: the kinds of the calls until each stop, and what is seen then.
+
+        Args:
+            group: one that is stepped through.
+            see: looks at the node while the process has stopped.
+        """
+
+        def go(scratch: Path) -> dict[str, list[tuple[list[str], Any]]]:
+            world = TracedNode(scratch, self._bundle)
+            seen: dict[str, list[tuple[list[str], Any]]] = {verb: [] for verb in group.verbs}
+
+            def note(verb: str, log: str) -> int:
+                seen[verb].append(([call.kind for call in trace.parse(log)], see(world)))
+                return 0
+
+            for verb in group.verbs:
+                world.look_on(group, verb, trace.STEPS, lambda log, verb=verb: note(verb, log))
+            failed = play(world, group, group.clean)
+            assert failed == "", failed
+            return seen
+
+        seen: dict[str, list[tuple[list[str], Any]]] = self._in_lab(go)
+        return seen
+
     def play(self, plays: Mapping[Group, Sequence[Play]]) -> list[tuple[Group, str]]:
         """Play scenarios, each on a node that has been prepared for it; of each what is wrong then, "" for nothing."""
 

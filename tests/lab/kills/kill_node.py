@@ -40,7 +40,8 @@ class TracedNode(node.Node):
     """A World in this very process, which can run a plugin under another program the next time it is called."""
 
     def __init__(self, scratch: Path, bundle: dict[str, bytes]) -> None:
-        super().__init__(node.NodeSetup(2, bundle, plugins.find()), scratch)
+        self._packaged = plugins.find()
+        super().__init__(node.NodeSetup(2, bundle, self._packaged), scratch)
         self._logs = scratch / "strace"
         self._logs.mkdir()
         self._armed: dict[str, Callable[[PluginCall], PluginOutcome]] = {}
@@ -79,6 +80,9 @@ class TracedNode(node.Node):
     def belong_to(self, group: Group) -> None:
         """From now on this group's plugins are called."""
         self._group = group
+        if group.chain == "host-device":
+            (self._bin / group.chain).unlink()
+            (self._bin / group.chain).symlink_to(group.newest or self._packaged[group.chain])
         if group.log == SYSLOG and self._system_log is None:
             self._system_log = system_log(self._logs.parent / "dev")
 
@@ -121,14 +125,15 @@ class TracedNode(node.Node):
         log = self._log(call.environment["CNI_COMMAND"])
         with ThreadPoolExecutor(1) as beside:
             ran = beside.submit(run_it, call)
-            stops = 0
+            seen = 0
             while not ran.done():
                 time.sleep(STEP_S)
                 text = log.read_text() if log.exists() else ""
                 text = text[: text.rfind("\n") + 1]
-                if trace.stop_count(text) > stops:
-                    stops = trace.stop_count(text)
-                    go_on(int(text.split()[0]), on_stop(text))
+                stops = trace.stops(text)
+                if len(stops) > seen:
+                    seen = len(stops)
+                    go_on(stops[-1], on_stop(text))
             return ran.result()
 
     def has_called(self, verb: str) -> bool:

@@ -29,6 +29,7 @@ class Group:
         delegate: of exclusive-device: ``exec``, or "" for enim in its own process.
         fails: its ADD cannot make a route, and undoes all that it has done until then.
         log: where to the plugins log, "" for nowhere. Then they are killed where they do that.
+        newest: the newest host-device's binary, "" for the packaged one.
     """
 
     chain: str
@@ -36,12 +37,13 @@ class Group:
     delegate: str = ""
     fails: bool = False
     log: str = ""
+    newest: str = ""
 
     def __str__(self) -> str:
         child = f", child of {self.chain}" if self.plugin != self.chain else ""
         more = ", delegate: exec" if self.delegate else ""
         log = f", {LOGS[self.log]}" if self.log else ""
-        return f"{self.plugin}{child}{more}{', undoing' if self.fails else ''}{log}"
+        return f"{self.plugin}{child}{more}{', undoing' if self.fails else ''}{log}{', newest' if self.newest else ''}"
 
     @property
     def verbs(self) -> tuple[str, ...]:
@@ -104,6 +106,12 @@ GROUPS = (
     dataclasses.replace(CHILD, log=NOWHERE),
     dataclasses.replace(HOST_DEVICE_CHILD, log=TEXT),
 )
+
+
+def newest_groups(binary: str) -> tuple[Group, Group]:
+    """The newest host-device, and enim as its child."""
+    return dataclasses.replace(HOST_DEVICE, newest=binary), dataclasses.replace(HOST_DEVICE_CHILD, newest=binary)
+
 
 Traces: TypeAlias = Mapping[tuple[Group, str], tuple[trace.Call, ...]]
 
@@ -227,6 +235,15 @@ THEN = {
     "STATUS": {AGAIN: f"\n  - status: true\n  - echo: {{container: c1}}{_DEL}"},
 }
 
+# Where a NIC can be: at home; in the pod, under a name that is not the pod-side one, or under that; on its way between
+# the two, in a namespace of host-device's own. By verb, and whether it is the newest: after each of its SETLINKs.
+HOME, UNNAMED, NAMED, ON_ITS_WAY = "home", "unnamed", "named", "on its way"
+PLACES = {
+    ("ADD", False): (HOME, UNNAMED, UNNAMED, NAMED),  # moved, alias, name
+    ("ADD", True): (HOME, ON_ITS_WAY, ON_ITS_WAY, ON_ITS_WAY, NAMED),  # moved out, name, alias, moved in
+    ("DEL", False): (NAMED, UNNAMED, HOME),  # name, moved
+    ("DEL", True): (NAMED, ON_ITS_WAY, ON_ITS_WAY, ON_ITS_WAY, HOME),  # moved out, name, alias, moved home
+}
 # host-device moves the NIC before enim asks the agent. Killed in between, it leaves a NIC of which nobody has a record:
 # no evidence, so nothing is taken (design D6) until it is seen at home (D7), where the end of its netns brings it.
 UNRECORDED = """
@@ -253,7 +270,22 @@ UNMARKED = """
   - del: {container: c1, netns: ""}
   - eventually: {enis: {free: 2}, within: 10s}
 """
-# Killed after its DEL has renamed the NIC, it does not find it again either; but the agent was told, and fetches it.
+# Nobody but the process holds the namespace that a NIC is in on its way: both end together, and the NIC comes home
+# without anybody's doing.
+FALLEN_HOME = f"""
+  - eventually: {{enis: {{free: 2}}, within: 10s}}
+    name: without any DEL, while the netns lives
+{_END}"""
+FALLEN_OUT_OF_SIGHT = """
+  - del: {container: c1}
+    expect: {error: {code: 999, text: Link not found}}
+  - eventually: {enis: {free: 2}, within: 10s}
+    name: the netns still lives
+  - netns.delete: c1
+  - del: {container: c1, netns: ""}
+"""
+# Killed after its DEL has renamed or moved the NIC, it does not find it again either; but the agent was told, and
+# fetches it, or sees it come home.
 HALF_RETURNED = """
   - clock.advance: 3s
   - eventually: {enis: {free: 2}, within: 10s}
@@ -263,21 +295,34 @@ HALF_RETURNED = """
   - netns.delete: c1
   - del: {container: c1, netns: ""}
 """
+# What differs from the others, by verb, place and what follows.
+HOST_DEVICE_THEN = {
+    ("ADD", HOME, BY_DEL): UNMOVED,
+    ("ADD", UNNAMED, BY_DEL): UNMARKED,
+    ("ADD", UNNAMED, BY_NEWER): UNRECORDED,
+    ("ADD", ON_ITS_WAY, BY_DEL): FALLEN_OUT_OF_SIGHT,
+    ("ADD", ON_ITS_WAY, BY_END): FALLEN_HOME,
+    ("DEL", UNNAMED, BY_DEL): HALF_RETURNED,
+    ("DEL", ON_ITS_WAY, BY_DEL): HALF_RETURNED,
+    ("DEL", HOME, BY_DEL): HALF_RETURNED,
+}
+
+
+def place(group: Group, verb: str, done: Sequence[str]) -> str:
+    """Where the NIC is under host-device after these calls."""
+    is_child = group.plugin == "enim"  # which is called while the NIC is in the pod
+    return NAMED if is_child else PLACES[verb, bool(group.newest)][done.count("netlink SETLINK")]
 
 
 def steps_of(group: Group, verb: str, done: Sequence[str], then: str) -> str:
     """The scenario of a kill after these calls."""
     after = THEN[verb][then]
     if group.chain == "host-device":
-        is_child = group.plugin == "enim"
-        renames = 3 if is_child else done.count("netlink SETLINK")  # an ADD's: moved, alias, name; a DEL's: name, moved
-        is_asked = ("send to the agent" if is_child else "write to a file") in done  # the file is stdin of enim
-        if verb == "ADD" and renames and not is_asked and then == BY_NEWER:
+        where = place(group, verb, done)
+        is_asked = ("send to the agent" if group.plugin == "enim" else "write to a file") in done  # stdin of enim
+        if (verb, where, then) == ("ADD", NAMED, BY_NEWER) and not is_asked:
             after = UNRECORDED
-        elif verb == "ADD" and renames < 3 and then == BY_DEL:
-            after = UNMARKED if renames else UNMOVED
-        elif verb == "DEL" and not is_child and renames and then == BY_DEL:
-            after = HALF_RETURNED
+        after = HOST_DEVICE_THEN.get((verb, where, then), after)
     return VERBS[verb] + after
 
 

@@ -43,18 +43,29 @@ def put_into(document: str, report: str) -> str:
     return _WRITTEN.sub(lambda _: report, document)
 
 
-def circumstances() -> str:
-    """What a run is made with."""
+def circumstances(newest: Path | None = None) -> str:
+    """What a run is made with. ``newest``: the newest host-device, if it is killed, too."""
     changes = " with changes" if _said("git", "status", "--porcelain", "--untracked-files=no") else ""
     kernel = ".".join(platform.release().split(".")[:2])
     strace = (_said("strace", "-V").split() or ["?"] * 4)[3]
     packaged = re.match(r"[\d.]+", _said("dpkg-query", "--show", "--showformat=${Version}", plugins.PACKAGE))
     host_device = f"Debian's host-device {packaged[0]}" if packaged else "host-device"
+    if newest:
+        host_device += f" and the newest, {release(newest)}"
     python = ".".join(platform.python_version_tuple()[:2])
     return (
         f"commit {_said('git', 'rev-parse', '--short', 'HEAD') or '?'}{changes}: Linux {kernel}, strace {strace}, "
         f"{host_device}, {platform.python_implementation()} {python}, {os.cpu_count()} cores"
     )
+
+
+def release(binary: Path) -> str:
+    """The release of a plugin that ``go install`` has built, which is in the binary; "?" if it is not.
+
+    Source: Go's debug/buildinfo.
+    """
+    found = re.search(rb"\nmod\tgithub\.com/containernetworking/plugins\tv([\d.]+)", binary.read_bytes())
+    return found[1].decode() if found else "?"
 
 
 def _said(*command: str) -> str:

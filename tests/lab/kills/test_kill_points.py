@@ -2,7 +2,8 @@
 
 The calls are those of one undisturbed run, so that a new one is a new kill point. Here one of each kind is tried;
 with ENIM_KILL_POINTS=all every point, with both signals and all that a node may do then (``tox -e deep``). What came
-of it is printed as Markdown, and put into the document that ENIM_KILL_TABLE names in the place of what it has.
+of it is printed as Markdown, and put into the document that ENIM_KILL_TABLE names in the place of what it has. The
+newest host-device belongs to that where it is here; what only it does is in test_newest_host_device.py.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from kill_steps import (
     VERBS,
     Kill,
     kills_of,
+    newest_groups,
     one_of_each_kind,
 )
 
@@ -41,10 +43,14 @@ TABLE = os.environ.get("ENIM_KILL_TABLE")
 
 
 @pytest.mark.timeout(3600 if IS_THOROUGH else 240)
-def test_node_comes_clean_wherever_a_plugin_is_killed(bench: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    began, circumstances = time.monotonic(), kill_table.circumstances()
-    traces = bench.traces(GROUPS)
-    kills = list(kills_of(GROUPS, traces))
+def test_node_comes_clean_wherever_a_plugin_is_killed(
+    bench: Any, newest_if_any: Path | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    newest = newest_if_any if IS_THOROUGH else None
+    began, circumstances = time.monotonic(), kill_table.circumstances(newest)
+    groups = (*GROUPS, *newest_groups(str(newest))) if newest else GROUPS
+    traces = bench.traces(groups)
+    kills = list(kills_of(groups, traces))
     kills = kills if IS_THOROUGH else one_of_each_kind(kills)
     order = {str(kill): number for number, kill in enumerate(kills)}
     verdicts = sorted(bench.kill(kills, traces), key=lambda one: order[str(one[0])])
@@ -66,6 +72,14 @@ def test_table_has_one_place_in_the_document() -> None:
     assert kill_table.put_into(changed, report) == changed
     with pytest.raises(ValueError, match="there is not one part from"):
         kill_table.put_into(document * 2, report)
+
+
+def test_release_of_a_plugin_that_go_has_built_is_in_the_binary(tmp_path: Path) -> None:
+    built = tmp_path / "host-device"
+    built.write_bytes(b"\x7fELF\0path\tx\nmod\tgithub.com/containernetworking/plugins\tv1.10.0\th1:4lw=\n")
+    assert kill_table.release(built) == "1.10.0"
+    built.write_bytes(b"\x7fELF")
+    assert kill_table.release(built) == "?"
 
 
 # What is seen when a plugin was killed before a call, and after it.

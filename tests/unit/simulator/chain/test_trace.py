@@ -66,7 +66,12 @@ def test_parse_puts_the_halves_of_a_call_together() -> None:
         "14    +++ killed by SIGKILL +++\n"
     )
     assert [(one.kind, one.is_done) for one in trace.parse(log)] == [("setns", True), ("netlink SETLINK", True)]
-    assert trace.stop_count(log) == 1
+    assert trace.stops(log) == [15]
+
+
+def test_stops_are_of_the_threads_that_called_whoever_is_first_in_the_log() -> None:
+    child_of_go = "41    +++ exited with 0 +++\n"  # with which it tries whether it may use pidfds
+    assert trace.stops(f"{child_of_go}39    --- SIGSTOP {{si_signo=19, si_code=0x80}} ---\n") == [39]
 
 
 def test_call_that_the_kernel_makes_again_counts_once() -> None:
