@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -132,36 +131,6 @@ def test_package_folder_of_another_user_is_not_used(tmp_path: Path) -> None:
         installation.put(tmp_path, sys.executable)
     installation.remove(tmp_path)
     installation.put(tmp_path, sys.executable)
-
-
-def test_upgrade_under_load_loses_no_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two versions of the package take turns while plugins start all the time."""
-    bundle = install.bundle(sys.executable)
-    home = next(path.split("/")[1] for path in bundle if path.startswith(install.PACKAGES))
-    other = {
-        path.replace(home, f"{home}-2"): text.replace(home.encode(), f"{home}-2".encode())
-        for path, text in bundle.items()
-    }
-    installation.put(tmp_path, sys.executable)
-    codes: list[int] = []
-    is_over = threading.Event()
-
-    def load(name: str) -> None:
-        while not is_over.is_set():
-            codes.append(run(tmp_path / name))
-
-    threads = [threading.Thread(target=load, args=(name,)) for name in installation.PLUGINS]
-    for thread in threads:
-        thread.start()
-    for number in range(10):
-        files = other if number % 2 == 0 else bundle
-        monkeypatch.setattr(install, "bundle", lambda _python, files=files: files)
-        installation.put(tmp_path, sys.executable)
-    is_over.set()
-    for thread in threads:
-        thread.join()
-    assert len(codes) > 20
-    assert set(codes) == {0}
 
 
 def test_package_that_no_launcher_names_is_removed_after_a_day(tmp_path: Path) -> None:
