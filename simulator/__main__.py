@@ -16,7 +16,7 @@ from typing import Any
 
 import click
 
-from simulator import errors, model
+from simulator import errors, install_command, model
 
 LIBRARY = Path(__file__).parent / "library"
 _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
@@ -287,81 +287,7 @@ def down(*, everything: bool) -> None:
     click.echo(f"removed {count} containers")
 
 
-def _network_name(_: click.Context, __: click.Parameter, name: str) -> str:
-    from enim import config
-    from enim.errors import CniError
-
-    try:
-        config.check_network_name(name)
-    except CniError as error:
-        raise click.BadParameter(f"{name!r}: {error.msg}") from None
-    return name
-
-
-def _socket_path(_: click.Context, __: click.Parameter, path: str) -> str:
-    from enim import settings
-
-    if path and not (path.startswith("/") and settings.is_socket_path(path)):
-        raise click.BadParameter(f"{path!r} is no absolute path that a socket can have")
-    return path
-
-
-@main.command()
-@click.option("--bin-dir", default="/opt/cni/bin", type=click.Path(file_okay=False, path_type=Path), show_default=True)
-@click.option(
-    "--python", default="", help="The plugins' interpreter, CPython 3.9 or newer: a path or a name; else this one."
-)
-@click.option("--check", is_flag=True, help="Change nothing; say what is not as an installation leaves it.")
-@click.option("--uninstall", is_flag=True, help="Take the plugins away.")
-@click.option("--conflist", type=click.Path(dir_okay=False, path_type=Path), help="Write a network for them, last.")
-@click.option("--chain", type=click.Choice(["exclusive-device", "host-device"]), default="exclusive-device")
-@click.option(
-    "--network",
-    default="podnet",
-    show_default=True,
-    callback=_network_name,
-    help="The network's name in the conflist.",
-)
-@click.option(
-    "--socket",
-    default="",
-    callback=_socket_path,
-    help="The agent's socket in the conflist; else the plugin's own choice.",
-)
-def install(
-    *,
-    bin_dir: Path,
-    python: str,
-    check: bool,
-    uninstall: bool,
-    conflist: Path | None,
-    chain: str,
-    network: str,
-    socket: str,
-) -> None:
-    """Put enim and exclusive-device on this node, precompiled; an upgrade replaces nothing that still runs."""
-    from simulator import installation
-
-    if check and uninstall:
-        raise click.UsageError("--check and --uninstall do not go together")
-    if check:
-        problems = installation.problems(bin_dir, python)
-        click.echo(
-            "\n".join(problems) or f"{bin_dir} has enim and exclusive-device as this installation would leave them"
-        )
-        sys.exit(1 if problems else 0)
-    if uninstall:
-        removed = installation.remove(bin_dir)
-        click.echo("\n".join(f"removed {path}" for path in removed) or f"nothing of enim is in {bin_dir}")
-        for path in installation.foreign(bin_dir):
-            click.echo(f"left {path}, which is no plugin of enim-lab's", err=True)
-        return
-    installation.clean_up_at_sigterm()
-    installation.put(bin_dir, python or sys.executable)
-    click.echo(f"installed enim and exclusive-device in {bin_dir}")
-    if conflist is not None:
-        installation.write_conflist(conflist, chain, network, socket)
-        click.echo(f"wrote {conflist}")
+main.add_command(install_command.install)
 
 
 if __name__ == "__main__":

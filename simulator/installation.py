@@ -10,17 +10,17 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import os
 import re
 import shutil
 import signal
+import stat
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-from simulator.chain import execute, install, interpreter, plan
+from simulator.chain import conflist, execute, install, interpreter
 from simulator.errors import LabError
 from simulator.model import PluginCall
 
@@ -167,26 +167,64 @@ def write_conflist(file: Path, chain: str, name: str, socket: str) -> None:
     """Write a network configuration list for one of the two upper plugins, if there is none.
 
     Args:
-        socket: the agent's; "" leaves the choice to the plugin (CCE_SOCK, or the real agent's path).
+        file: where.
+        chain: as for ``conflist.text``, as are the others.
 
     Raises:
         LabError: it cannot be written, or there is another one.
     """
-    network = plan.conflist(chain, name=name, cni_version="1.0.0", socket=socket)
-    plugin = dict(network.plugins[0])
-    if not socket:
-        plugin["ipam"] = {key: value for key, value in plugin["ipam"].items() if key != "socket"}
-    # What a runtime asks for reaches the plugins only if the network says that they take it.
-    plugin["capabilities"] = dict.fromkeys(("deviceID", "ipRanges", "ips", "mac"), True)
-    content = json.dumps({"cniVersion": network.cni_version, "name": name, "plugins": [plugin]}, indent=2) + "\n"
+    content = conflist.text(chain, name, socket)
     try:
         if os.path.lexists(file):
-            if file.is_file() and not file.is_symlink() and file.read_bytes() == content.encode():
+            if not _is_no_file(file) and file.read_bytes() == content:
                 return
             raise LabError(f"{file} is there already, and is another one", "Remove it, or name another file")
-        install.write(file.parent, {f"./{file.name}": content.encode()})
+        install.write(file.parent, {f"./{file.name}": content})
     except OSError as error:
         raise LabError(f"{file} cannot be written: {error.strerror}", _cure(error, "another file")) from error
+
+
+def conflist_problems(file: Path, chain: str, name: str, socket: str) -> list[str]:
+    """What is not as ``write_conflist`` would leave it; sentences. Raises LabError."""
+    try:
+        wrong = _is_no_file(file)
+        said = [wrong] if wrong else conflist.differences(file.read_bytes(), conflist.text(chain, name, socket))
+    except OSError as error:
+        raise LabError(f"{file} cannot be read: {error.strerror}", _cure(error, "another file")) from error
+    return [f"{file}: {one}" for one in said]
+
+
+def remove_conflist(file: Path, chain: str | None, name: str | None, socket: str | None) -> str:
+    """Take a conflist away that ``write_conflist`` has written, and nobody changed since.
+
+    Args:
+        file: where it is.
+        chain: what it was written for, as are the others; None stands for anything.
+
+    Returns:
+        Why it was left, a sentence; "" if it was removed.
+
+    Raises:
+        LabError: it cannot be read or removed.
+    """
+    try:
+        if wrong := _is_no_file(file):
+            return wrong
+        found = file.read_bytes()
+        said = conflist.differences(found, conflist.nearest(found, chain=chain, name=name, socket=socket))
+        if not said:
+            file.unlink()
+    except OSError as error:
+        raise LabError(f"{file} cannot be removed: {error.strerror}", _cure(error, "another file")) from error
+    return "; ".join(said)
+
+
+def _is_no_file(path: Path) -> str:
+    """Why this is no plain file, "" if it is one. Raises OSError."""
+    try:
+        return "" if stat.S_ISREG(path.lstat().st_mode) else "it is no regular file"
+    except (FileNotFoundError, NotADirectoryError):
+        return "it is not there"
 
 
 def _cure(error: OSError, other: str) -> str:

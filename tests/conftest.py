@@ -86,6 +86,14 @@ def found_python(minor: int) -> str:
 
 
 @pytest.fixture(scope="session")
+def two_pythons(python: str) -> tuple[str, str]:
+    """``python``, and another one that the plugins run on; the same twice if the machine has no other."""
+    others = [path for minor in PLUGINS_PYTHONS if (path := found_python(minor))]
+    own = os.path.realpath(python)
+    return python, next((path for path in others if os.path.realpath(path) != own), python)
+
+
+@pytest.fixture(scope="session")
 def verdicts() -> Callable[[str, Path], dict[tuple[str, str], list[str]]]:
     """Runs the scenarios at a path in a lab: by name and chain each step, what each plugin ended with, the verdict."""
     return run_scenarios

@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -136,36 +135,6 @@ def test_package_folder_of_another_user_is_not_used(tmp_path: Path) -> None:
         installation.put(tmp_path, sys.executable)
     installation.remove(tmp_path)
     installation.put(tmp_path, sys.executable)
-
-
-def test_upgrade_under_load_loses_no_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two versions of the package take turns while plugins start all the time."""
-    bundle = install.bundle(sys.executable)
-    home = next(path.split("/")[1] for path in bundle if path.startswith(install.PACKAGES))
-    other = {
-        path.replace(home, f"{home}-2"): text.replace(home.encode(), f"{home}-2".encode())
-        for path, text in bundle.items()
-    }
-    installation.put(tmp_path, sys.executable)
-    codes: list[int] = []
-    is_over = threading.Event()
-
-    def load(name: str) -> None:
-        while not is_over.is_set():
-            codes.append(run(tmp_path / name))
-
-    threads = [threading.Thread(target=load, args=(name,)) for name in installation.PLUGINS]
-    for thread in threads:
-        thread.start()
-    for number in range(10):
-        files = other if number % 2 == 0 else bundle
-        monkeypatch.setattr(install, "bundle", lambda _python, files=files: files)
-        installation.put(tmp_path, sys.executable)
-    is_over.set()
-    for thread in threads:
-        thread.join()
-    assert len(codes) > 20
-    assert set(codes) == {0}
 
 
 def test_package_that_no_launcher_names_is_removed_after_a_day(tmp_path: Path) -> None:
@@ -321,3 +290,68 @@ def test_conflist_is_written_for_either_chain_and_never_over_another(tmp_path: P
     installation.write_conflist(file, "host-device", "podnet", "")
     (plugin,) = json.loads(file.read_text())["plugins"]
     assert plugin == {"type": "host-device", "ipam": {"type": "enim"}, "capabilities": capabilities}
+
+
+CHANGES = {
+    "another network": b'{"cniVersion": "1.0.0", "name": "n", "plugins": []}',
+    "no JSON": b"\xff",
+    "no object": b"[]",
+    "nothing": b"",
+    "deep": b"[" * 100_000,
+}
+
+
+@pytest.mark.parametrize("content", CHANGES.values(), ids=CHANGES)
+def test_conflist_of_others_is_named_and_left(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "10-enim.conflist"
+    file.write_bytes(content)
+    said = installation.conflist_problems(file, "exclusive-device", "podnet", "")
+    assert said
+    assert all(one.startswith(f"{file}: ") for one in said)
+    assert installation.remove_conflist(file, None, None, None) != ""
+    assert file.read_bytes() == content
+
+
+@pytest.mark.parametrize("kind", ["link", "dangling", "folder", "pipe"])
+def test_conflist_that_is_no_file_is_named_and_left(tmp_path: Path, kind: str) -> None:
+    file, target = tmp_path / "10-enim.conflist", tmp_path / "target"
+    if kind == "link":
+        installation.write_conflist(target, "exclusive-device", "podnet", "")
+    if kind == "folder":
+        file.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(file)
+    else:
+        file.symlink_to(target)
+    problems = installation.conflist_problems(file, "exclusive-device", "podnet", "")
+    assert problems == [f"{file}: it is no regular file"]
+    assert installation.remove_conflist(file, None, None, None) == "it is no regular file"
+    assert os.path.lexists(file)
+
+
+@pytest.mark.parametrize("chain", ["exclusive-device", "host-device"])
+@pytest.mark.parametrize("socket", ["", "/run/agent.sock"])
+def test_conflist_that_was_written_is_well_and_is_removed_whatever_was_chosen_then(
+    tmp_path: Path, chain: str, socket: str
+) -> None:
+    file = tmp_path / "10-enim.conflist"
+    assert installation.conflist_problems(file, chain, "n", socket) == [f"{file}: it is not there"]
+    installation.write_conflist(file, chain, "n", socket)
+    assert installation.conflist_problems(file, chain, "n", socket) == []
+    assert installation.remove_conflist(file, None, None, None) == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_conflist_where_no_folder_can_be_is_not_there(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    below = tmp_path / "file/10-enim.conflist"
+    assert installation.conflist_problems(below, "exclusive-device", "n", "") == [f"{below}: it is not there"]
+    assert installation.remove_conflist(below, None, None, None) == "it is not there"
+
+
+def test_conflist_that_cannot_be_looked_at_is_said(tmp_path: Path) -> None:
+    name = tmp_path / ("x" * 256)
+    with pytest.raises(LabError, match="cannot be read: File name too long"):
+        installation.conflist_problems(name, "exclusive-device", "n", "")
+    with pytest.raises(LabError, match="cannot be removed: File name too long"):
+        installation.remove_conflist(name, None, None, None)

@@ -121,41 +121,6 @@ def test_schema_of_the_agent_is_its_openapi_document() -> None:
     assert json.loads(enim_lab("schema", "agent").stdout) == json.loads(json.dumps(openapi.document()))
 
 
-def test_install_check_and_uninstall(tmp_path: Path) -> None:
-    to = ("install", "--bin-dir", tmp_path / "bin")
-    missing = enim_lab(*to, "--check")
-    assert (missing.returncode, "bin/enim is not there" in missing.stdout) == (1, True)
-    installed = enim_lab(*to, "--conflist", tmp_path / "net.d/10-enim.conflist")
-    assert (installed.returncode, installed.stderr) == (0, "")
-    assert installed.stdout.splitlines() == [
-        f"installed enim and exclusive-device in {tmp_path}/bin",
-        f"wrote {tmp_path}/net.d/10-enim.conflist",
-    ]
-    assert enim_lab(*to, "--check").returncode == 0
-    assert enim_lab(*to, "--uninstall").stdout.count("removed ") == 3
-    both = enim_lab(*to, "--check", "--uninstall")
-    assert (both.returncode, "do not go together" in both.stderr) == (2, True)
-    refused = enim_lab("install", "--bin-dir", "/proc/no/bin")
-    assert (refused.returncode, "cannot be written" in refused.stderr) == (3, True)
-
-
-def test_uninstall_says_what_it_leaves(tmp_path: Path) -> None:
-    (tmp_path / "enim").mkdir()
-    ran = enim_lab("install", "--bin-dir", tmp_path, "--uninstall")
-    assert (ran.returncode, ran.stdout) == (0, f"nothing of enim is in {tmp_path}\n")
-    assert ran.stderr == f"left {tmp_path}/enim, which is no plugin of enim-lab's\n"
-
-
-@pytest.mark.parametrize(
-    "option", [("--network", "a b"), ("--network", ""), ("--socket", "agent.sock"), ("--socket", "/" + 107 * "x")]
-)
-def test_install_refuses_a_conflist_that_the_plugins_would_refuse(tmp_path: Path, option: tuple[str, str]) -> None:
-    to = ("install", "--bin-dir", tmp_path / "bin", "--conflist", tmp_path / "1.conflist")
-    ran = enim_lab(*to, *option)
-    assert (ran.returncode, ran.stdout, list(tmp_path.iterdir())) == (2, "", [])
-    assert f"Invalid value for '{option[0]}'" in ran.stderr
-
-
 @pytest.mark.parametrize(
     "arguments", [("--help",), ("--version",), ("schema",), ("lint",), ("run", "--lab", "sim", "-k", "happy")]
 )

@@ -71,6 +71,24 @@ def test_write_that_fails_leaves_no_temporary_file(tmp_path):
     assert list(tmp_path.iterdir()) == [tmp_path / "enim"]
 
 
+def test_write_that_fails_at_the_package_leaves_the_launchers_as_they_were(tmp_path):
+    """Or they would start what is not there; an upgrade meets plugins that start all the time."""
+    install.write(tmp_path, {"enim": b"#!/old"})
+    (tmp_path / ".enim").touch()
+    with pytest.raises(FileExistsError):
+        install.write(tmp_path, {"enim": b"#!/new", ".enim/new/plugins": b""})
+    assert (tmp_path / "enim").read_bytes() == b"#!/old"
+
+
+def test_write_leaves_a_file_that_somebody_reads_as_it_is(tmp_path):
+    """It gives the name to another one, which is whole and executable from the first moment on."""
+    install.write(tmp_path, {"enim": b"#!/old"})
+    with (tmp_path / "enim").open("rb") as opened:
+        install.write(tmp_path, {"enim": b"#!/new"})
+        assert opened.read() == b"#!/old"
+    assert (tmp_path / "enim").read_bytes() == b"#!/new"
+
+
 def test_bare_program_starts_as_a_plugin_does_and_does_nothing():
     ((name, content),) = install.bare().items()
     assert name == "bare-python"
