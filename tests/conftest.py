@@ -123,6 +123,12 @@ def run_scenarios(lab: str, path: Path) -> dict[tuple[str, str], list[str]]:
     return seen
 
 
+@pytest.fixture(params=["", "exec"], ids=["in-process", "exec"])
+def delegate(request: pytest.FixtureRequest) -> str:
+    """``delegate`` of exclusive-device's configuration: enim in its own process, and as a process of its own."""
+    return str(request.param)
+
+
 @pytest.fixture
 def in_lab() -> Callable[[Callable[[Path], Any]], Any]:
     """Runs a function, given the scratch directory, in a fresh lab. What it returns or raises comes back."""

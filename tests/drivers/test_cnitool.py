@@ -1,4 +1,7 @@
-"""Every verb by cnitool, libcni's command line, with its own look-up, cache, prevResult and versions; both chains."""
+"""Every verb by cnitool, libcni's command line, with its own look-up, cache, prevResult and versions; both chains.
+
+exclusive-device runs both ways (``delegate``): with enim in its own process, and as a process of its own.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,7 @@ FREE = {"eni1": "free", "eni2": "free"}
 POD = {"eth0": ["10.64.0.10/24", "fd64::a/64"]}
 CACHE = Path("/var/lib/cni/results")
 EXCLUSIVE: dict[str, Any] = {"chain": "exclusive-device"}
+EXEC: dict[str, Any] = {**EXCLUSIVE, "delegate": "exec"}
 HOST: dict[str, Any] = {"chain": "host-device", "device": "eni1"}
 
 
@@ -32,11 +36,11 @@ def run(node: Any, cnitool: Path) -> Cnitool:
     return run
 
 
-def serve(node: Any, version: str, enis: int = 2) -> None:
+def serve(node: Any, version: str, delegate: str, enis: int = 2) -> None:
     """Plugins, an agent, and a network of exclusive-device with enim."""
     node.install()
     node.start_agent(enis=enis)
-    node.write_conflist("exclusive-device", version)
+    node.write_conflist("exclusive-device", version, delegate=delegate)
 
 
 def live(node: Any, run: Cnitool, version: str) -> dict[str, list[str]]:
@@ -60,7 +64,11 @@ def live(node: Any, run: Cnitool, version: str) -> dict[str, list[str]]:
 
 @pytest.mark.parametrize(
     ("chain", "version"),
-    [(EXCLUSIVE, "0.4.0"), (EXCLUSIVE, "1.0.0"), (EXCLUSIVE, "1.1.0"), (HOST, "0.4.0"), (HOST, "1.0.0")],
+    [
+        *((EXCLUSIVE, "0.4.0"), (EXCLUSIVE, "1.0.0"), (EXCLUSIVE, "1.1.0")),
+        *((EXEC, "0.4.0"), (EXEC, "1.1.0")),
+        *((HOST, "0.4.0"), (HOST, "1.0.0")),
+    ],
 )
 def test_pod_lives_and_ends(node: Any, run: Cnitool, packaged: Path, chain: dict[str, Any], version: str) -> None:
     node.install(packaged)
@@ -81,8 +89,8 @@ def test_pod_lives_and_ends_under_the_newest_host_device(node: Any, run: Cnitool
     assert asked == {"status": ["GET"], "add": ["POST"], "check": ["GET"], "del": ["DELETE"]}
 
 
-def test_del_again_and_of_a_netns_that_is_gone_succeed(node: Any, run: Cnitool) -> None:
-    serve(node, "1.0.0")
+def test_del_again_and_of_a_netns_that_is_gone_succeed(node: Any, run: Cnitool, delegate: str) -> None:
+    serve(node, "1.0.0", delegate)
     pod = node.create_netns()
     assert run("add", pod).returncode == 0
 
@@ -94,7 +102,7 @@ def test_del_again_and_of_a_netns_that_is_gone_succeed(node: Any, run: Cnitool) 
     assert list(CACHE.iterdir()) == []
 
 
-@pytest.mark.parametrize("chain", [EXCLUSIVE, HOST])
+@pytest.mark.parametrize("chain", [EXCLUSIVE, EXEC, HOST])
 def test_gc_ends_every_pod_of_the_cache(node: Any, run: Cnitool, newest: Path, chain: dict[str, Any]) -> None:
     """cnitool names no attachment as valid: libcni sends a DEL for each that it remembers, then GC without a list."""
     node.install(newest)
@@ -112,8 +120,8 @@ def test_gc_ends_every_pod_of_the_cache(node: Any, run: Cnitool, newest: Path, c
     node.until(node.enis, FREE)
 
 
-def test_gc_without_a_list_takes_nothing_that_libcni_has_forgotten(node: Any, run: Cnitool) -> None:
-    serve(node, "1.1.0")
+def test_gc_without_a_list_takes_nothing_that_libcni_has_forgotten(node: Any, run: Cnitool, delegate: str) -> None:
+    serve(node, "1.1.0", delegate)
     pod = node.create_netns()
     assert run("add", pod).returncode == 0
     for remembered in CACHE.iterdir():
@@ -124,9 +132,9 @@ def test_gc_without_a_list_takes_nothing_that_libcni_has_forgotten(node: Any, ru
     assert (node.links(pod), node.enis()) == (POD, {"eni1": "in_use", "eni2": "free"})
 
 
-def test_status_fails_while_the_agent_is_down(node: Any, run: Cnitool) -> None:
+def test_status_fails_while_the_agent_is_down(node: Any, run: Cnitool, delegate: str) -> None:
     node.install()
-    node.write_conflist("exclusive-device", "1.1.0")
+    node.write_conflist("exclusive-device", "1.1.0", delegate=delegate)
 
     status = run("status", node.create_netns())
 
@@ -134,8 +142,8 @@ def test_status_fails_while_the_agent_is_down(node: Any, run: Cnitool) -> None:
     assert "agent" in status.stderr
 
 
-def test_check_fails_when_the_nic_has_left_the_pod(node: Any, run: Cnitool) -> None:
-    serve(node, "1.0.0")
+def test_check_fails_when_the_nic_has_left_the_pod(node: Any, run: Cnitool, delegate: str) -> None:
+    serve(node, "1.0.0", delegate)
     pod = node.create_netns()
     assert run("add", pod).returncode == 0
     node.ip(pod, "link", "set", "eth0", "down", "name", "net1")
@@ -148,8 +156,8 @@ def test_check_fails_when_the_nic_has_left_the_pod(node: Any, run: Cnitool) -> N
     node.until(node.enis, FREE)
 
 
-def test_pod_without_an_eni_to_be_had_is_refused_and_leaves_nothing(node: Any, run: Cnitool) -> None:
-    serve(node, "1.0.0", enis=1)
+def test_pod_without_an_eni_to_be_had_is_refused_and_leaves_nothing(node: Any, run: Cnitool, delegate: str) -> None:
+    serve(node, "1.0.0", delegate, enis=1)
     first, second = node.create_netns("first"), node.create_netns("second")
     assert run("add", first).returncode == 0
 

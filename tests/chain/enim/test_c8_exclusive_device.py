@@ -1,7 +1,7 @@
 """The defects of the exclusive-device that this one replaces, by their numbers in the contract's list C8: 20 to 31.
 
 The installed plugin moves a real NIC (a veth) on a real kernel. Its IPAM plugin is the installed enim, with an agent
-of the test's own, or one that the test plants to misbehave.
+of the test's own and both ways (``delegate``), or one that the test plants to misbehave.
 """
 
 import json
@@ -31,7 +31,7 @@ if [ "$CNI_COMMAND" = ADD ]; then cat "$0.answer"; exit $(cat "$0.code"); fi
 class Pod:
     """A pod without a NIC, the NIC eni1 at home, and an agent that grants it."""
 
-    def __init__(self, node, plant_agent, call_plugin):
+    def __init__(self, node, plant_agent, call_plugin, **netconf):
         self.node = node
         self.netns = node.create_netns()
         self.ifindex = node.create_nic("eni1", MAC)
@@ -39,7 +39,7 @@ class Pod:
         eni = {"master-mac": MAC, "interface-number": str(self.ifindex)}
         self.agent.grant(*({**address, **eni} for address in ADDRESSES))
         self.plugin = call_plugin(
-            "exclusive-device", node.directory / "agent.sock", self.netns, type="exclusive-device"
+            "exclusive-device", node.directory / "agent.sock", self.netns, type="exclusive-device", **netconf
         )
 
     def plant_delegate(self, exit_code=0, **changes):
@@ -64,11 +64,11 @@ class Pod:
 
 @pytest.fixture
 def pod_of(plant_agent, call_plugin):
-    return lambda node: Pod(node, plant_agent, call_plugin)
+    return lambda node, **netconf: Pod(node, plant_agent, call_plugin, **netconf)
 
 
-def test_c8_20_a_failed_add_ends_with_its_own_error_whatever_comes_of_the_roll_back(node, pod_of):
-    pod = pod_of(node)
+def test_c8_20_a_failed_add_ends_with_its_own_error_whatever_comes_of_the_roll_back(node, pod_of, delegate):
+    pod = pod_of(node, delegate=delegate)
     refused = pod.plugin.fail(ipam=UNREACHABLE)
     assert (refused["code"], "invalid gateway" in refused["details"]) == (errors.LINK_FAILURE, True)
     assert pod.agent.methods == ["POST", "DELETE"]
@@ -78,24 +78,24 @@ def test_c8_20_a_failed_add_ends_with_its_own_error_whatever_comes_of_the_roll_b
     assert "the roll-back failed too" in still["details"]
 
 
-def test_c8_21_the_interface_may_have_any_name(node, pod_of):
-    pod = pod_of(node)
+def test_c8_21_the_interface_may_have_any_name(node, pod_of, delegate):
+    pod = pod_of(node, delegate=delegate)
     printed = pod.plugin.succeed(CNI_IFNAME="net1")
     assert (printed["interfaces"][0]["name"], pod.in_pod("net1")["address"]) == ("net1", MAC)
     pod.plugin.succeed("DEL", CNI_IFNAME="net1")
     assert pod.is_home()
 
 
-def test_c8_22_the_nic_comes_home_after_a_failure(node, pod_of):
-    pod = pod_of(node)
+def test_c8_22_the_nic_comes_home_after_a_failure(node, pod_of, delegate):
+    pod = pod_of(node, delegate=delegate)
     pod.plugin.fail(ipam=UNREACHABLE)
     assert pod.is_home()
     assert pod.plugin.succeed()["ips"] != []
 
 
 @pytest.mark.parametrize("netns", ["", "vanished", "unmounted"])
-def test_c8_23_del_without_a_netns_releases(node, pod_of, netns):
-    pod = pod_of(node)
+def test_c8_23_del_without_a_netns_releases(node, pod_of, delegate, netns):
+    pod = pod_of(node, delegate=delegate)
     (node.directory / "unmounted").touch()
     assert pod.plugin.succeed("DEL", CNI_NETNS=netns and str(node.directory / netns)) is None
     assert pod.agent.methods == ["DELETE"]
@@ -114,8 +114,8 @@ def test_c8_24_the_nic_is_home_before_it_is_released_even_without_its_alias(node
 
 
 @pytest.mark.parametrize("version", ["0.3.1", "0.4.0", "1.0.0", "1.1.0"])
-def test_c8_25_all_addresses_are_of_the_one_interface_in_the_sandbox(node, pod_of, version):
-    pod = pod_of(node)
+def test_c8_25_all_addresses_are_of_the_one_interface_in_the_sandbox(node, pod_of, delegate, version):
+    pod = pod_of(node, delegate=delegate)
     printed = pod.plugin.succeed(cniVersion=version)
     assert printed["interfaces"] == [{"name": "eth0", "mac": MAC, "sandbox": pod.netns}]
     assert [(ip["address"], ip["interface"]) for ip in printed["ips"]] == [("192.0.2.10/24", 0), ("2001:db8::10/64", 0)]
@@ -137,8 +137,8 @@ def test_c8_27_a_stale_index_moves_no_other_nic(node, pod_of):
     assert (node.names(), node.names(pod.netns), calls()) == (["eni1", "eth0"], [], ["ADD 1", "DEL 1"])
 
 
-def test_c8_27_enim_finds_the_nic_of_a_stale_index_by_its_mac(node, pod_of):
-    pod = pod_of(node)
+def test_c8_27_enim_finds_the_nic_of_a_stale_index_by_its_mac(node, pod_of, delegate):
+    pod = pod_of(node, delegate=delegate)
     other = node.create_nic("eth0", "02:00:00:00:00:99")
     pod.agent.grant({**ADDRESSES[0], "master-mac": MAC, "interface-number": str(other)})
     pod.plugin.succeed()

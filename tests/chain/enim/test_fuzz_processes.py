@@ -1,6 +1,8 @@
 """A share of the fuzzed inputs through the installed plugins, as real processes: kernel, socket and streams are real.
 
 ENIM_FUZZ_PROCESSES says how many inputs. They are always the same ones; the agent's answers come from the same tape.
+exclusive-device gets each input twice, to run enim in its own process and as a process of its own: it must print the
+same, and ask the agent for the same.
 """
 
 import contextlib
@@ -19,15 +21,17 @@ from enim import errors, wire
 
 COUNT = int(os.environ.get("ENIM_FUZZ_PROCESSES", "60"))
 TAPE_BYTES = 96
+EXEC, IN_PROCESS = b"exec", b"none"  # of one length, for errors that say where in stdin something is
 HOST_NETNS = "/proc/1/ns/net"  # no plugin of a test enters it
 
 
 class Agent(threading.Thread):
-    """Answers as an ``Edge`` says, in parts, and hangs up."""
+    """Answers as an ``Edge`` says, in parts, and hangs up; keeps what it was asked."""
 
     def __init__(self, path):
         super().__init__(daemon=True)
         self.edge = Edge(Tape(), {}, b"")
+        self.asked = []
         self.listener = socket.socket(socket.AF_UNIX)
         self.listener.bind(str(path))
         self.listener.listen(16)
@@ -48,6 +52,7 @@ class Agent(threading.Thread):
         except errors.WireError as error:
             connection.sendall(wire.encode_reply(wire.Reply(error.status)))
             return
+        self.asked.append(decoded[0])
         data = self.edge._answer(decoded[0])
         try:
             reply = wire.decode_reply(data, closed=True)
@@ -78,23 +83,42 @@ class Node:
             [self.plugins / plugin], check=False, env=encoded, input=stdin, capture_output=True, timeout=50
         )
         assert b"Traceback" not in done.stderr
-        return done.returncode, done.stdout
+        return done.returncode, done.stdout, done.stderr
 
-    def play(self, tape):
+    def play(self, data):
         """What is wrong, "" for nothing."""
+        plugin = Tape(data).pick(tuple(fuzz_verdict.PLUGINS))
+        if plugin == "enim":
+            return self.play_once(data)[0]
+        problem, in_process = self.play_once(data, IN_PROCESS)
+        other_problem, executed = self.play_once(data, EXEC)
+        difference = "" if in_process == executed else f"in process {in_process}, by exec {executed}"
+        return problem or other_problem or difference
+
+    def play_once(self, data, way=b""):
+        """What is wrong, "" for nothing; and what the call came to: exit code, stdout, stderr and requests.
+
+        Args:
+            way: in which exclusive-device runs enim.
+        """
+        tape = Tape(data)
         plugin = tape.pick(tuple(fuzz_verdict.PLUGINS))
         environment, stdin = call(tape, plugin)
+        if way:
+            stdin = stdin.replace(b"{", b'{"delegate": "%s", ' % way, 1)
         stdin = stdin.replace(b', "socket": "/run/agent.sock"', b"").replace(NETNS.encode(), self.netns.encode())
         if b"socket" in stdin or b"log-" in stdin.lower():
-            return ""  # it would wait for an agent that is not there, or write somewhere
+            return "", ()  # it would wait for an agent that is not there, or write somewhere
         places = {NETNS: self.netns, HOST_NETNS: "/proc/self/ns/net", "/opt/cni/bin": str(self.plugins)}
         environment = {name: places.get(value, value) for name, value in environment.items()} | {
             "CCE_SOCK": self.socket
         }
         self.agent.edge = edge = Edge(tape, environment, stdin)
+        del self.agent.asked[:]
         command = environment["CNI_COMMAND"]
-        code, stdout = self.run(plugin, environment, stdin)
+        code, stdout, stderr = self.run(plugin, environment, stdin)
         self.seen.add((plugin, command, code))
+        made = (code, *(text.replace(EXEC, IN_PROCESS) for text in (stdout, stderr)), tuple(self.agent.asked))
         if code == 0:
             problem = "" if bool(stdout) == (command in ("ADD", "VERSION")) else f"it printed {stdout[:300]!r}"
             json.loads(stdout or b"null")
@@ -108,9 +132,9 @@ class Node:
         if command == "ADD" and (edge.held or not self.is_at_home()):
             edge.tape = Tape()
             ended = self.run(plugin, {**environment, "CNI_COMMAND": "DEL"}, stdin)
-            if ended != (0, b"") or edge.held or not self.is_at_home():
+            if ended[:2] != (0, b"") or edge.held or not self.is_at_home():
                 problem += f" DEL did not take it away: {edge.held}: {ended}"
-        return problem and f"{problem}\n{plugin} {environment} {stdin[:2000]!r}"
+        return problem and f"{problem}\n{plugin} {environment} {stdin[:2000]!r}", made
 
 
 def test_no_input_breaks_an_installed_plugin_or_leaks_an_eni(node, plugins):
@@ -118,7 +142,7 @@ def test_no_input_breaks_an_installed_plugin_or_leaks_an_eni(node, plugins):
     draw = random.Random(0)
     for number in range(COUNT):
         tape = draw.randbytes(TAPE_BYTES)
-        problem = played.play(Tape(tape))
+        problem = played.play(tape)
         assert not problem, f"input {number}, tape {tape.hex()}: {problem}"
     ended_well = {(plugin, "ADD", 0) for plugin in fuzz_verdict.PLUGINS}
     assert ended_well <= played.seen or COUNT < 60

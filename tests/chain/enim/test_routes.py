@@ -11,14 +11,15 @@ DEFAULTS = [{"dst": "0.0.0.0/0", "gw": "192.0.2.1"}, {"dst": "::/0", "gw": "2001
 
 
 @pytest.fixture
-def add(node, plant_agent, call_plugin):
+def add(node, plant_agent, call_plugin, delegate):
     """Runs ADD with these ``ipam.routes``: what it printed, and a function that shows the pod's routes to a network."""
 
     def run(routes, **ipam):
         eni = {"master-mac": MAC, "interface-number": str(node.create_nic("eni1", MAC))}
         plant_agent(node.directory / "agent.sock").grant(*({**address, **eni} for address in ADDRESSES))
         netns = node.create_netns()
-        runtime = call_plugin("exclusive-device", node.directory / "agent.sock", netns, type="exclusive-device")
+        netconf = {"type": "exclusive-device", "delegate": delegate}
+        runtime = call_plugin("exclusive-device", node.directory / "agent.sock", netns, **netconf)
         printed = runtime.succeed(ipam={"routes": routes, **ipam})
 
         def show(dst):

@@ -27,9 +27,11 @@ def start(node: Any, containerd: Any) -> Any:
     return start
 
 
-def test_pod_has_an_eni_with_both_families_and_gives_it_back(node: Any, containerd: Any, start: Any) -> None:
+def test_pod_has_an_eni_with_both_families_and_gives_it_back(
+    node: Any, containerd: Any, start: Any, delegate: str
+) -> None:
     start()
-    containerd.write_conflist(EXCLUSIVE, containerd.witness())
+    containerd.write_conflist({**EXCLUSIVE, "delegate": delegate}, containerd.witness())
 
     pod = containerd.run_pod()
     assert (containerd.addresses(pod), node.records()["eni1"]["owner"]) == (BOTH, "default/web-0")
