@@ -59,7 +59,7 @@ class CallLog:
         self._target: Any = jsonio.member(netconf, "log-file")
         self._is_silent = False
         self._start_ns = time.monotonic_ns()
-        self._mac = self._device = self._seen_mac = ""
+        self._mac = self._device = ""
         self._known: dict[str, Any] = {
             "plugin": plugin,
             "command": environment.get("CNI_COMMAND", ""),
@@ -119,14 +119,15 @@ class CallLog:
                 pass  # as above
 
     def _see_link(self, effect: effects.FindLink, link: "effects.Link | None") -> None:
-        is_its = link is not None and (link.mac == self._mac if self._mac else self._known["command"] == "DEL")
-        if link is not None and is_its:
+        if link is None:
+            return
+        if not self._mac and self._known["command"] == "DEL" and effect.netns and link.alias:
+            self._mac = link.mac  # exclusive-device knows its NIC by the alias
+        if link.mac == self._mac:
             self._device = link.alias if effect.netns else link.name
-            self._seen_mac = link.mac
 
     def _see_return(self, effect: effects.MoveOut, is_home: bool) -> None:  # noqa: FBT001 -- an outcome
         if is_home:
-            self._mac = self._mac or self._seen_mac
             self._device = effect.name
 
     def _write(self, level: str, msg: str, *, code: "int | None" = None, details: str = "") -> None:
