@@ -21,7 +21,7 @@ from enim import errors, wire
 
 COUNT = int(os.environ.get("ENIM_FUZZ_PROCESSES", "60"))
 TAPE_BYTES = 96
-EXEC, IN_PROCESS = b"exec", b"none"  # of one length, for errors that say where in stdin something is
+EXEC, IN_PROCESS = b'"exec"', b'""    '  # of one length, for errors that say where in stdin something is
 HOST_NETNS = "/proc/1/ns/net"  # no plugin of a test enters it
 
 
@@ -105,7 +105,7 @@ class Node:
         plugin = tape.pick(tuple(fuzz_verdict.PLUGINS))
         environment, stdin = call(tape, plugin)
         if way:
-            stdin = stdin.replace(b"{", b'{"delegate": "%s", ' % way, 1)
+            stdin = stdin.replace(b"{", b'{"delegate": %s, ' % way, 1)
         stdin = stdin.replace(b', "socket": "/run/agent.sock"', b"").replace(NETNS.encode(), self.netns.encode())
         if b"socket" in stdin or b"log-" in stdin.lower():
             return "", ()  # it would wait for an agent that is not there, or write somewhere
@@ -118,7 +118,7 @@ class Node:
         command = environment["CNI_COMMAND"]
         code, stdout, stderr = self.run(plugin, environment, stdin)
         self.seen.add((plugin, command, code))
-        made = (code, *(text.replace(EXEC, IN_PROCESS) for text in (stdout, stderr)), tuple(self.agent.asked))
+        made = (code, stdout, stderr, tuple(self.agent.asked))
         if code == 0:
             problem = "" if bool(stdout) == (command in ("ADD", "VERSION")) else f"it printed {stdout[:300]!r}"
             json.loads(stdout or b"null")

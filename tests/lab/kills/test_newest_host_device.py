@@ -6,6 +6,7 @@ is tried at which only the newest can be killed; ``test_kill_points.py`` tries a
 
 from __future__ import annotations
 
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,10 @@ def seen_place(node: Any) -> str:
 
 
 def assert_nic_is_where_the_table_says(bench: Any, group: Group) -> None:
+    """In this order; when a thread stops, another one's call may be under way, and is in the log only later."""
     for verb, stops in bench.watch(group, seen_place).items():
-        assert [place(group, verb, done) for done, _ in stops] == [seen for _, seen in stops], verb
+        expected = [place(group, verb, done) for done, _ in stops]
+        assert [one for one, _ in groupby(seen for _, seen in stops)] == [one for one, _ in groupby(expected)], verb
 
 
 def test_nic_is_nowhere_on_its_way_through_the_newest(bench: Any, newest: Path) -> None:
