@@ -32,17 +32,12 @@ def round_trip(effect: effects.Request, meanwhile: "Callable[[], None] | None" =
     """
     deadline = time.monotonic() + effect.timeout_ms / 1000
     try:
-        connection = new_socket(AF_UNIX, SOCK_STREAM)
+        connection = _connect(effect.socket, effect.timeout_ms / 1000)
     except OSError as error:
         raise errors.Unreachable(error.errno or 0, error.strerror or str(error)) from None
+    except ValueError as error:  # a path with a NUL, or one that no file system can have
+        raise errors.Unreachable(0, str(error)) from None
     try:
-        connection.settimeout(effect.timeout_ms / 1000)
-        try:
-            connection.connect(effect.socket)
-        except OSError as error:
-            raise errors.Unreachable(error.errno or 0, error.strerror or str(error)) from None
-        except ValueError as error:  # a path with a NUL, or one that no file system can have
-            raise errors.Unreachable(0, str(error)) from None
         data = wire.encode_request(effect.request)  # not before: the agent comes to the connection meanwhile
         try:
             _send(connection, data)
@@ -55,6 +50,17 @@ def round_trip(effect: effects.Request, meanwhile: "Callable[[], None] | None" =
             raise errors.Interrupted(error.text) from None
     finally:
         connection.close()
+
+
+def _connect(path: str, timeout_s: float) -> new_socket:
+    connection = new_socket(AF_UNIX, SOCK_STREAM)
+    try:
+        connection.settimeout(timeout_s)
+        connection.connect(path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def _send(connection: new_socket, data: bytes) -> None:
