@@ -194,7 +194,8 @@ def _enable_ipv6(ifname: str) -> None:
             finally:
                 posix.close(file)
         except OSError as error:
-            raise netlink.translate(f"set {setting} of {name}", error) from error
+            if (setting, error.errno) != ("keep_addr_on_down", errno.ENOENT):  # it came with Linux 4.6
+                raise netlink.translate(f"set {setting} of {name}", error) from error
 
 
 def _await_duplicate_detection(pod: netlink.Channel, link: effects.Link, awaited: set[int]) -> None:

@@ -1,6 +1,7 @@
 """Moving and configuring NICs on the real kernel."""
 
 import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -295,6 +296,19 @@ def test_configure_lets_the_link_keep_its_addresses_when_it_is_down(node):
     configure(netns, ("192.0.2.10/24", "2001:db8::10/64"))
     node.ip("link", "set", "eth0", "down", netns=netns)
     assert addresses(node.show("eth0", netns)) == ["192.0.2.10/24", "2001:db8::10/64"]
+
+
+def test_configure_does_without_what_came_with_linux_4_6(node, monkeypatch):
+    def open_as_before(path, *arguments, opened=os.open):
+        if str(path).endswith("keep_addr_on_down"):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+        return opened(path, *arguments)
+
+    netns = node.create_netns()
+    move_in(node, netns)
+    monkeypatch.setattr(rtnetlink.posix, "open", open_as_before)
+    configure(netns, ("2001:db8::10/64",))
+    assert addresses(node.show("eth0", netns)) == ["2001:db8::10/64"]
 
 
 def test_configure_takes_a_gateway_outside_the_subnet_after_its_on_link_route(node):
