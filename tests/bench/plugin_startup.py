@@ -6,6 +6,7 @@ the project's own agent, which journals, on a tmpfs, before it answers. It print
 first, and the largest peak of memory. The goal is 1.1, and 14 MB.
 """
 
+import dataclasses
 import json
 import os
 import socket
@@ -20,6 +21,7 @@ import side
 
 from enim import wire
 from simulator import model
+from simulator.agent import api
 from simulator.chain import install
 from simulator.lab import throwaway
 from simulator.real import agent_process, cloud
@@ -31,10 +33,10 @@ PAUSE_MS = 4.0
 HOME_MS = 15.0  # the agent restores an ENI that came home
 
 
-def at_once(path: Path, answer: dict) -> None:
-    """Serve: every POST gets that answer, every DELETE is done."""
-    granted = wire.encode_reply(wire.Reply(200, json.dumps(answer).encode(), "application/json"))
-    done = wire.encode_reply(wire.Reply(200))
+def at_once(path: Path, eni: model.Eni) -> None:
+    """Serve: every POST is granted the same ENI, which is at home, every DELETE is done."""
+    granted = wire.encode_reply(api.allocation(eni, socket.if_nametoindex(eni.name)))
+    done = wire.encode_reply(api.done())
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(path))
     listener.listen()
@@ -47,21 +49,6 @@ def at_once(path: Path, answer: dict) -> None:
                 connection.sendall(granted if received.startswith(b"POST") else done)
 
     threading.Thread(target=serve, daemon=True).start()
-
-
-def grant(eni: model.Eni, *families: int) -> dict:
-    """What an agent answers that grants this ENI, which is at home."""
-    found: dict = {"address": {}}
-    for family in families:
-        ip, cidr, gateway = (
-            (eni.ipv4, eni.subnet.cidr4, eni.subnet.gateway4)
-            if family == 4
-            else (eni.ipv6, eni.subnet.cidr6, eni.subnet.gateway6)
-        )
-        link = {"master-mac": eni.mac, "interface-number": str(socket.if_nametoindex(eni.name))}
-        found["address"][f"ipv{family}"] = ip
-        found[f"ipv{family}"] = {"ip": ip, "cidrs": [cidr], "gateway": gateway, **link}
-    return found
 
 
 def calls(name: str, binary: Path, agent: Path) -> list:
@@ -88,7 +75,7 @@ def job(scratch: Path, rounds: int) -> dict:
     enis = cloud.attach(ENIS)
     agent = agent_process.AgentProcess(scratch, ENIS)
     agent.start()
-    at_once(scratch / "at-once.sock", grant(enis[0], 4))
+    at_once(scratch / "at-once.sock", dataclasses.replace(enis[0], ipv6=""))
     return side.measure(
         rounds,
         [(BARE, [python, "-ISE", "-c", "pass"], {}, b"", PAUSE_MS)],

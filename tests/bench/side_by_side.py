@@ -88,7 +88,7 @@ def node(scratch: Path, enis: int = ENIS) -> tuple[Path, Path]:
     for name, binary in plugins.find().items():
         (directory / name).symlink_to(binary)
     *_, at_once, _theirs = cloud.attach(enis + 2)
-    plugin_startup.at_once(scratch / "at-once.sock", plugin_startup.grant(at_once, 4, 6))
+    plugin_startup.at_once(scratch / "at-once.sock", at_once)
     agent = agent_process.AgentProcess(scratch, enis)
     agent.start()
     return directory, agent.socket
