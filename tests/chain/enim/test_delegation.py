@@ -108,7 +108,10 @@ def test_launchers_for_sh_are_of_one_installation_too(node, tmp_path):
 
 
 def test_a_delegate_s_end_is_known_though_the_caller_ignores_the_ends_of_children(node, plugins):
-    start = ("/bin/sh", "-c", """trap '' CHLD; exec "$0" """)
+    ignoring = (
+        "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])"
+    )
+    start = (sys.executable, "-c", ignoring)
     pod = Pod(node, plugins)
     assert [pod.run(command, start=start, delegate="exec")[1:4:2] for command in ("ADD", "DEL")] == [(0, b"")] * 2
 
